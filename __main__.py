@@ -21,11 +21,13 @@ from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
-from components.cluster_protection import protection_hook
+from components.cluster_protection import ClusterProtection, protection_hook
 from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
+from components.failed_canaries import FailedCanaries, FailedCanariesArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
+from components.hand_back import hand_back_hook
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.moves import await_moves, moving_namespaces
@@ -108,9 +110,10 @@ def main() -> None:
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
+    hand_back = hand_back_hook(settings.kube_context, settings.pools_manager)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
-    protection = protection_hook()
-    cluster = eks.register_cluster(protection) if eks else None
+    protection = protection_hook(live)
+    cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
@@ -123,8 +126,9 @@ def main() -> None:
             # Without the images' evidence too: it also keeps a pool that another import would delete.
             guard=hook,
             others=others,
-            live=settings.live_pools or {},
+            stack_label=settings.stack_label,
             field_manager=settings.pools_manager,
+            hand_back=hand_back,
         )
         registered.append(NodePools("node-pools", pools, on_cluster))
         # Policies count them once.
@@ -137,6 +141,8 @@ def main() -> None:
     elif settings.node_groups or not registered:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         registered.append(NodeGroups("node-groups", groups, on_cluster))
+    if eks and cluster and eks.cluster.create:
+        ClusterProtection(eks.cluster.name, [cluster, provider, *registered], protection)
     # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
     # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
     made = tuple(one for nodes in registered for one in nodes.made)
@@ -147,10 +153,20 @@ def main() -> None:
             plan=cluster_survey.plan,
             field_manager=settings.field_manager,
             cluster=cluster_uid,
+            commit=commit,
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    if workloads := cluster_survey.plan.workloads:
+        FailedCanaries(
+            "failed-canaries",
+            FailedCanariesArgs(
+                stack_label=settings.stack_label,
+                namespaces={row.namespace for row in workloads},
+                cluster=cluster_uid,
+            ),
+        )
     ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
@@ -198,7 +214,8 @@ def main() -> None:
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
     ends.append(rolled_out)
-    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+    # Without an autoscaled workload, the engine deletes the resource, and that gives all costs back.
+    if cluster_survey.plan.kept_shares:
         costs = DeletionCosts(
             "deletion-costs",
             DeletionCostsArgs(

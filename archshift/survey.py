@@ -25,6 +25,7 @@ from archshift.nodes.node_pools import API_VERSION, LivePool
 from archshift.nodes.node_pools import check_served as check_pools_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
 from archshift.plan.canaries import failed_on_graviton
+from archshift.plan.drift import drift_of
 from archshift.plan.entries_of import entries_of
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Placement, Plan, Rules, with_holds
@@ -148,17 +149,8 @@ def survey(
     if live:
         check_alone(plan, live)
         plan = with_unplaced(plan, inventory, live, settings.stack_label)
-    strict = with_holds(tests.strict_rules(settings.rules), failed)
-    return Survey(
-        inventory=inventory,
-        evidence=evidence,
-        plan=plan,
-        needs=needs(inventory, verdicts, strict, possible) if guarded else None,
-        tests=tests,
-        rules=rules,
-        refused=refused,
-        placement=live,
-        entries=entries_of(
+    entries = (
+        entries_of(
             plan,
             settings.discovery,
             possible,
@@ -167,7 +159,19 @@ def survey(
             live=live.data,
         )
         if live
-        else {},
+        else {}
+    )
+    strict = with_holds(tests.strict_rules(settings.rules), failed)
+    return Survey(
+        inventory=inventory,
+        evidence=evidence,
+        plan=replace(plan, drift=drift_of(plan, inventory, live, entries)),
+        needs=needs(inventory, verdicts, strict, possible) if guarded else None,
+        tests=tests,
+        rules=rules,
+        refused=refused,
+        placement=live,
+        entries=entries,
     )
 
 

@@ -16,6 +16,9 @@ Nothing runs in the cluster between two updates: new pods have no cost, and end 
 each autoscaler has what it wants and all pods run. Capacity is in proportion to the ratio, as node groups are
 sized; ``--even`` gives both sides the same. ``--every=2`` takes every second hour, so that each change of the
 load is larger.
+
+It leaves out the time until all pods run, lost nodes (``bench.lost_nodes`` has them), rollouts by the owners,
+StatefulSets, patches, and autoscalers that wait before they scale down.
 """
 
 import sys
@@ -65,6 +68,7 @@ def main() -> None:
                     sum(sum(each.values()) for each in counts.values()),
                 )
                 print(f"  {rule}: {on} of {all_pods} on Graviton", flush=True)
+            print(f"  {len(HOURS) // every} of {len(HOURS)} hours, each when all its pods run", flush=True)
             for number in range(0, len(HOURS), every):
                 made.sample(number)
                 line = ", ".join(f"{rule} {figures.fleet[-1]:+.3f}" for rule, figures in made.figures.items())

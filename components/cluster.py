@@ -21,7 +21,6 @@ from archshift.nodes.eks import (
     principal,
 )
 from components import engine_text
-from components.cluster_protection import PROTECTED
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 
@@ -52,6 +51,7 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
         described.certificate_authorities[0].data,
         (described.tags or {}).get(CREATOR_TAG, ""),
         _find_addons(cluster.name) if cluster.create else {},
+        bool(described.deletion_protection),
     )
 
 
@@ -149,7 +149,6 @@ class MixedCluster(pulumi.ComponentResource):
                     "arn": self.arn,
                     "cluster_name": self.cluster_name,
                     "kubeconfig": self.kubeconfig,
-                    PROTECTED: bool(args.cluster.create and args.cluster.create.deletion_protection),
                 }
             )
         )

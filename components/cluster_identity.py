@@ -1,26 +1,19 @@
 """The stack remembers its cluster, so that another kubeconfig context changes nothing there."""
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import pulumi
-
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.identity import another_cluster, read_identity
-from archshift.common.errors import ArchshiftError
-from archshift.common.polling import Polling
-from archshift.common.text import one_line
 from archshift.nodes.eks import LiveCluster
 from archshift.survey import Survey, survey, with_live_pools
+from components.stack_state import stack_outputs
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 OUTPUT: Final = "cluster_uid"
 """The stack's output that has the uid of its cluster."""
-
-_PATIENCE_SECONDS: Final = 10.0
 
 
 def survey_stack(
@@ -59,26 +52,7 @@ def check_cluster(cluster: Cluster, kube_context: str | None, declared: str) -> 
         ArchshiftError: It is another cluster, or it cannot be reached.
     """
     present = read_identity(cluster)
-    known = declared or _remembered()
+    known = declared or str(stack_outputs().get(OUTPUT, ""))
     if known not in ("", present):
         raise another_cluster(known, present, kube_context)
     return present
-
-
-def _remembered() -> str:
-    """Return the uid that the last update exported; empty without one."""
-    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    polling = Polling(time.monotonic() + _PATIENCE_SECONDS)
-    while True:
-        try:
-            answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name}).value
-        except Exception as error:  # the SDK raises nothing narrower
-            if polling.late:
-                raise ArchshiftError(
-                    f"the engine cannot read the outputs of the stack {name}: {one_line(error)}",
-                    "check the login to the state's backend",
-                ) from None
-        else:
-            return str((answer.get("outputs") or {}).get(OUTPUT, ""))
-        # With its state in files, the engine may just write the file that it reads here.
-        polling.pause()

@@ -1,29 +1,55 @@
 """The check before a stack's own cluster is deleted: EKS refuses that, but only after all nodes are gone."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import pulumi
 
 from archshift.common.errors import ArchshiftError
+from archshift.nodes.eks import LiveCluster
 
 HOOK_NAME: Final = "archshift-guard-cluster"
 
-PROTECTED: Final = "deletion_protection"
-"""The output of ``MixedCluster`` that says whether EKS refuses to delete the cluster."""
 
-
-def protection_hook() -> pulumi.ResourceHook:
-    """Return the hook that runs before a cluster is deleted, in previews too.
+def protection_hook(live: LiveCluster | None) -> pulumi.ResourceHook:
+    """Return the hook that runs before ``ClusterProtection`` is deleted, in previews too.
 
     Every run must register it: the engine refuses a delete if it cannot find the hook.
+
+    Args:
+        live: The cluster as EKS describes it; None if there is none.
     """
 
-    def before(args: pulumi.ResourceHookArgs) -> None:
-        if (args.old_outputs or {}).get(PROTECTED):
+    def before(_args: pulumi.ResourceHookArgs) -> None:
+        if live and live.deletion_protection:
             raise ArchshiftError(
-                f"the cluster {args.name} stays: EKS refuses to delete it while "
-                "archshift:cluster.create.deletion_protection is true",
-                "set it to false, run pulumi up, and then destroy the stack",
+                f"the cluster {live.name} stays: it has deletion protection, so EKS refuses to delete it",
+                "set archshift:cluster.create.deletion_protection to false, run pulumi up, and then destroy "
+                "the stack",
             )
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
+
+
+class ClusterProtection(pulumi.ComponentResource):
+    """Goes before the nodes of a cluster that the stack made, and takes the hook with it.
+
+    The engine deletes a resource before those that it depends on. A hook of the cluster would run last,
+    because nodes and add-ons depend on it. Hooks do not reach the children of a remote component at all.
+    """
+
+    TYPE: Final = "archshift:index:ClusterProtection"
+
+    def __init__(self, name: str, before: Iterable[pulumi.Resource], hook: pulumi.ResourceHook) -> None:
+        """Register it.
+
+        Args:
+            name: The name of the cluster.
+            before: What goes only after it; of components their children.
+            hook: The hook.
+        """
+        options = pulumi.ResourceOptions(
+            depends_on=[*before], hooks=pulumi.ResourceHookBinding(before_delete=[hook])
+        )
+        super().__init__(self.TYPE, name, {}, options)
+        self.register_outputs({})

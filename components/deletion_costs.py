@@ -4,8 +4,8 @@ The engine runs the provider in a process of its own, in `pulumi destroy` withou
 the class by this module's name. So a renamed module could not delete what an older one made.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import pulumi
@@ -21,8 +21,10 @@ from pulumi.dynamic import (
 
 from archshift.actions.deletion_costs import Written, give_back, write_costs
 from archshift.actions.rollouts import StepResult
+from archshift.cluster.access import Right, is_granted
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.identity import read_identity
+from archshift.common.errors import ArchshiftError
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan
 from components import engine_text
@@ -41,9 +43,15 @@ class DeletionCostsProvider(ResourceProvider):
         """Accept everything: the program has made it."""
         return CheckResult(news, [])
 
-    def diff(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Say whether there are costs to write or to give back."""
-        return DiffResult(changes=bool(news.get("due")), replaces=[], delete_before_replace=False)
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Say whether there are costs to write or to give back.
+
+        Costs that the API server refused last time are no change, as long as this user may not write them.
+        Otherwise each preview would show a change that no update can make.
+        """
+        due = {key.partition("/")[0] for key in news.get("due") or ()}
+        changes = bool(due) and not (due <= (olds.get("problems") or {}).keys() and self._may_not(due))
+        return DiffResult(changes=changes, replaces=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Write the costs for the first time."""
@@ -60,11 +68,17 @@ class DeletionCostsProvider(ResourceProvider):
             if _is_of(cluster, props):
                 give_back(cluster, props["fieldManager"])
 
+    def _may_not(self, namespaces: Iterable[str]) -> bool:
+        """Return whether the API server says that this user may change no pods in these namespaces."""
+        try:
+            with connect(self._context) as cluster:
+                rights = (Right("patch", "pods", namespace) for namespace in namespaces)
+                return all(is_granted(cluster, right) is False for right in rights)
+        except ArchshiftError:
+            return False
+
     def _write(self, props: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {
-            key: Proportion(int(graviton), int(replicas))
-            for key, (graviton, replicas) in (props.get("shares") or {}).items()
-        }
+        kept = {key: Proportion(*map(int, share)) for key, share in (props.get("shares") or {}).items()}
         with connect(self._context) as cluster:
             done = write_costs(cluster, kept, props["fieldManager"]) if _is_of(cluster, props) else Written()
         return {**props, "problems": dict(done.problems)}
@@ -102,7 +116,7 @@ class DeletionCosts(Resource, module="archshift", name="DeletionCosts"):
     def __init__(
         self, name: str, args: DeletionCostsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        shares = {key: [share.graviton, share.replicas] for key, share in args.plan.kept_shares.items()}
+        shares = {key: list(astuple(share)) for key, share in args.plan.kept_shares.items()}
         inputs = {
             "shares": shares,
             "due": list(args.plan.costs_due),

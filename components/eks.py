@@ -72,18 +72,9 @@ class Eks:
         }
         return replace(self, groups=groups)
 
-    def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
-        """Register the cluster.
-
-        Args:
-            protection: Hook that the engine calls before it deletes a cluster that the stack created.
-        """
-        hooks = pulumi.ResourceHookBinding(before_delete=[protection]) if protection else None
-        return MixedCluster(
-            self.cluster.name,
-            MixedClusterArgs(cluster=self.cluster, live=self.live),
-            pulumi.ResourceOptions(hooks=hooks if self.cluster.create else None),
-        )
+    def register_cluster(self) -> MixedCluster:
+        """Register the cluster."""
+        return MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
 
     def register_groups(
         self,

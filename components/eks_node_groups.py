@@ -5,11 +5,13 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import pulumi
 import pulumi_aws as aws
 
+from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
 from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
@@ -152,7 +154,12 @@ class EksNodeGroups(pulumi.ComponentResource):
             ),
             self._options(group),
         )
-        if group.autoscaled and not group.released:
+        if group.live and group.autoscaled and not group.live.scaling_groups:
+            engine_text.warn(
+                f"node group {group.name}: EKS names no Auto Scaling group of {group.live.name!r}, so an "
+                "autoscaler cannot add nodes to it; look at the health of the group at EKS"
+            )
+        elif group.autoscaled and not group.released:
             self._tag_for_autoscaler(group, made)
         return made
 
@@ -249,7 +256,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         live = group.live if group.import_name else None
         theirs = {f"label/{key}" for key in (live.own_labels if live else ())}
         theirs |= {f"taint/{taint.key}" for taint in (live.own_taints if live else ())}
-        scaling_group = made.resources.apply(_scaling_group)
+        scaling_group = made.resources.apply(partial(_scaling_group, group.name))
         for key, value in tags.items():
             name = key.removeprefix(f"{prefix}/")
             aws.autoscaling.Tag(
@@ -286,10 +293,19 @@ class EksNodeGroups(pulumi.ComponentResource):
         return role.arn
 
 
-def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> str:
-    """Return the name of the one scaling group of a managed group."""
-    (only,) = resources[0].autoscaling_groups or ()
-    return str(only.name)
+def _scaling_group(name: str, resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> str:
+    """Return the name of the one scaling group of a managed group; ``name`` is that of ours.
+
+    Raises:
+        RunError: EKS names none, because the group is not healthy.
+    """
+    names = [str(group.name) for resource in resources for group in resource.autoscaling_groups or ()]
+    if not names:
+        problem = f"archshift:node_groups.{name}: EKS names no Auto Scaling group of the node group"
+        raise engine_text.run_error(
+            ArchshiftError(problem, "look at the health of the group at EKS, and run pulumi up again")
+        )
+    return names[0]
 
 
 def _trust(partition: str) -> str:

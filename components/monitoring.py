@@ -94,7 +94,10 @@ def _fleet(plan: Plan) -> PlannedFleet | None:
     if not pods:
         return None
     wanted = sum(row.wanted or 0 for row in rows)
-    return PlannedFleet(workloads=[row.key for row in rows], wanted=round(wanted / pods, 4))
+    # Whole pods are never exactly the ratio, and each pod of an autoscaler would be another share.
+    rounded = abs(wanted / pods - plan.arm_ratio) <= 0.01
+    share = plan.arm_ratio if rounded else round(wanted / pods, 2)
+    return PlannedFleet(workloads=[row.key for row in rows], wanted=share)
 
 
 def _metadata(name: str, namespace: str, labels: Any) -> dict[str, Any]:

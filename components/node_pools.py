@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
 import pulumi_kubernetes as k8s
 
+from archshift.common.kubernetes import STACK_LABEL
 from archshift.nodes.groups import Node, NodePool, capacity_by_architecture
-from archshift.nodes.node_pools import API_VERSION, LivePool, manifest
+from archshift.nodes.node_pools import API_VERSION, manifest
+from archshift.plan.pool_changes import FORMER
 from components import engine_text
 
 # Karpenter accepts or refuses a pool and its node class within seconds.
@@ -25,20 +27,18 @@ class NodePoolsArgs:
         protected: Names of the pools that the engine must not delete or replace.
         guard: Hook that the engine calls before it deletes or updates a pool; None: no guard.
         others: Nodes that belong to no group of this stack; policies count their capacity.
-        live: The NodePools of the cluster, by name.
+        stack_label: The stack, as a label of the NodePools.
         field_manager: The stack's name in ``managedFields`` of the NodePools that it takes over.
+        hand_back: Hook that the engine calls before it forgets a released pool.
     """
 
     pools: Mapping[str, NodePool]
     protected: frozenset[str] = frozenset()
     guard: pulumi.ResourceHook | None = None
     others: Sequence[Node] = ()
-    live: Mapping[str, LivePool] = field(default_factory=dict)
+    stack_label: str = ""
     field_manager: str = ""
-
-
-# What Karpenter, kubectl and the engine write for themselves.
-_NOT_OURS_TO_KEEP: Final = ("karpenter.sh/", "kubectl.kubernetes.io/", "pulumi.com/")
+    hand_back: pulumi.ResourceHook | None = None
 
 
 class NodePools(pulumi.ComponentResource):
@@ -74,41 +74,36 @@ class NodePools(pulumi.ComponentResource):
                 protect=pool.name in args.protected and not pool.released,
                 import_=pool.import_name or None,
                 retain_on_delete=pool.released,
-                # On Graviton pools too: such a pool may replace an x86 pool of the same name. The engine
-                # would run the hook of a released pool too, although it does not delete it.
-                hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
-                if args.guard and not pool.released
-                else None,
+                hooks=_hooks(pool, args),
             ),
         )
 
 
+def _hooks(pool: NodePool, args: NodePoolsArgs) -> pulumi.ResourceHookBinding | None:
+    if pool.released:
+        # The engine runs the hook although it does not delete the pool.
+        return pulumi.ResourceHookBinding(before_delete=[args.hand_back]) if args.hand_back else None
+    # On Graviton pools too: such a pool may replace an x86 pool of the same name.
+    guard = args.guard
+    return pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None
+
+
 def _metadata(pool: NodePool, args: NodePoolsArgs) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "name": pool.pool_name,
-        "annotations": {
-            # Pods move only after Karpenter has accepted the pool and its node class.
-            "pulumi.com/waitFor": "condition=Ready",
-            "pulumi.com/timeoutSeconds": str(_READY_SECONDS),
-        },
-    }
-    if not pool.import_name:
-        return metadata
-    live = args.live[pool.import_name]
-    metadata["annotations"] |= {
-        key: value for key, value in live.annotations.items() if not key.startswith(_NOT_OURS_TO_KEEP)
-    }
-    metadata["annotations"]["pulumi.com/patchFieldManager"] = args.field_manager
-    metadata["annotations"]["pulumi.com/waitFor"] = json.dumps(
-        [
-            "condition=Ready",
-            # A pool that is taken over as it is keeps its generation, and is ready already. The provider may
-            # then take a pool of before its own patch for the result, and the next preview has a change.
-            f"jsonpath={{.metadata.annotations['pulumi.com/patchFieldManager']}}={args.field_manager}",
-        ]
-    )
-    if pool.force:
-        metadata["annotations"]["pulumi.com/patchForce"] = "true"
-    if live.labels:
-        metadata["labels"] = dict(live.labels)
-    return metadata
+    """Return the metadata: only what is the stack's, because it owns what it writes."""
+    annotations = {"pulumi.com/timeoutSeconds": str(_READY_SECONDS)}
+    # Pods move only after Karpenter has accepted the pool and its node class.
+    awaited = ["condition=Ready"]
+    labels = {} if pool.released else {STACK_LABEL: args.stack_label}
+    if pool.import_name:
+        annotations["pulumi.com/patchFieldManager"] = args.field_manager
+        if pool.force:
+            annotations["pulumi.com/patchForce"] = "true"
+        if pool.former and not pool.released:
+            annotations[FORMER] = pool.former
+        # A pool that is taken over as it is keeps its generation, and is ready already. The provider may
+        # then take a pool of before its own patch for the result, and the next preview has a change.
+        awaited.append(
+            f"jsonpath={{.metadata.annotations['pulumi.com/patchFieldManager']}}={args.field_manager}"
+        )
+    annotations["pulumi.com/waitFor"] = json.dumps(awaited)
+    return {"name": pool.pool_name, "labels": labels, "annotations": annotations}

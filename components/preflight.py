@@ -1,8 +1,9 @@
 """What a run checks and logs before it registers anything."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import ClusterEvidence
@@ -23,9 +24,12 @@ from archshift.survey import Survey
 from components import engine_text
 from components.guard import busy_error, refuse
 from components.plan_file import exceptions
+from components.stack_state import resource_outputs
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
+
+NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
 
 
 def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
@@ -38,6 +42,7 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
     """
     for exception in exceptions(settings, now):
         engine_text.warn(exception)
+    settings = _as_sent(settings)
     for group in settings.eks_node_groups.values():
         if change := group_changes.change_of(group):
             (engine_text.warn if group_changes.going(group) else engine_text.info)(change)
@@ -48,6 +53,18 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
     if survey.needs is not None:
         _keep_x86(survey, settings)
     _keep_room_for_pods(survey, settings)
+
+
+def _as_sent(settings: "Settings") -> "Settings":
+    """Return the settings with the groups as EKS will have them; the state is read only if that matters."""
+    if not any(map(group_changes.change_of, settings.eks_node_groups.values())):
+        return settings
+    state = resource_outputs(NODE_GROUP)
+    groups = {
+        name: group_changes.as_sent(group, state.get(name))
+        for name, group in settings.eks_node_groups.items()
+    }
+    return replace(settings, eks_node_groups=groups)
 
 
 def _keep_room_for_pods(survey: Survey, settings: "Settings") -> None:

@@ -19,12 +19,14 @@ class WorkloadPatchesArgs:
     Attributes:
         field_manager: The name that owns the patched fields.
         cluster: The uid of the cluster.
+        commit: The commit that this update deploys; empty for an update by hand.
         bring_up_nodes: Hook that brings up nodes before a patch; None if the nodes exist.
     """
 
     plan: Plan
     field_manager: str
     cluster: str
+    commit: str = ""
     bring_up_nodes: pulumi.ResourceHook | None = None
 
 
@@ -52,9 +54,15 @@ class WorkloadPatches(pulumi.ComponentResource):
         fleet = {"pods": plan.pods, "wanted": plan.wanted}
         self.fleet = pulumi.Output.from_input(fleet)
         # Policies read the observed count here. As an export it would show a difference in updates
-        # that change nothing.
+        # that change nothing. The ratio and the commit also stay in the state if the update fails.
         self.register_outputs(
-            engine_text.outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
+            engine_text.outputs(
+                {
+                    "fleet": {**fleet, "graviton": plan.graviton},
+                    "ratio": plan.arm_ratio,
+                    "commit": args.commit,
+                }
+            )
         )
 
     def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> WorkloadPatch:

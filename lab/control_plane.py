@@ -373,7 +373,8 @@ class Lab:
 
     def _server_environment(self) -> dict[str, str]:
         # The user's shell must not change the servers (with ETCD_*, GODEBUG, proxies for loopback, …).
-        kept = ("PATH", "HOME", "TMPDIR", "LANG")
+        # GOGC is for this lab as much as for the shell's other programs: less work for more memory.
+        kept = ("PATH", "HOME", "TMPDIR", "LANG", "GOGC")
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
         # Otherwise the registry looks for a trace collector on this machine.
         return {**inherited, "OTEL_TRACES_EXPORTER": "none"}

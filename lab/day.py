@@ -16,11 +16,12 @@ from typing import Any, Final
 from archshift.actions.deletion_costs import write_costs
 from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import BringUpNodes
 from archshift.cluster.client import Cluster
 from archshift.cluster.entries import Entry, entry_key, policy_name
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.live_placement import BINDINGS, POLICIES, SEEN_SECONDS
-from archshift.cluster.model import Discovery
+from archshift.cluster.model import Discovery, Inventory
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL, ZONE_LABEL
 from archshift.nodes.groups import side_taint
@@ -176,11 +177,7 @@ class Day:
         Returns:
             Namespace to the workloads that are not exact after it.
         """
-        graviton = _NODES // 2 if even else round(self.ratio * _NODES)
-        for side, number in ((ARM64, graviton), (AMD64, _NODES - graviton)):
-            for rule in self.rules:
-                for index in range(number):
-                    self.api.create("/api/v1/nodes", _node(rule, f"{rule}-{side}-{index}", side, index))
+        self.make_nodes(even=even)
         self.metrics.loads = {load.name: load.pods for load in self.own}
         for rule in self.rules:
             self.api.create("/api/v1/namespaces", {"metadata": {"name": rule}})
@@ -193,6 +190,14 @@ class Day:
                 self.api.create(f"/apis/autoscaling/v2/namespaces/{rule}/horizontalpodautoscalers", scaler)
         self.settle()
         return {rule: self.update(rule) for rule in self.rules}
+
+    def make_nodes(self, *, even: bool) -> None:
+        """Make the nodes of each namespace, in proportion to the ratio or the same number on both sides."""
+        graviton = _NODES // 2 if even else round(self.ratio * _NODES)
+        for side, number in ((ARM64, graviton), (AMD64, _NODES - graviton)):
+            for rule in self.rules:
+                for index in range(number):
+                    self.api.create("/api/v1/nodes", _node(rule, f"{rule}-{side}-{index}", side, index))
 
     def update(self, rule: str) -> list[str]:
         """Take a step as an update does, and return the workloads that are not exact after it."""
@@ -207,11 +212,23 @@ class Day:
             self.api.patch(path, {"spec": wanted["spec"]}, "application/merge-patch+json", MANAGER)
         self.api.create(BINDINGS.collection(), binding(STACK, rule))
         time.sleep(SEEN_SECONDS)
-        move_pods(self.api, plan.workloads, stack_label=STACK, field_manager=MANAGER, limits=_LIMITS)
+        move_pods(
+            self.api,
+            plan.workloads,
+            stack_label=STACK,
+            field_manager=MANAGER,
+            limits=_LIMITS,
+            bring_up_nodes=self.bring_up(inventory),
+        )
         if rule != "exact":
             write_costs(self.api, plan.kept_shares, MANAGER)
         counts = self.counts()[rule]
         return [row.name for row in plan.workloads if counts[row.name][ARM64] != row.wanted]
+
+    def bring_up(self, inventory: Inventory) -> BringUpNodes | None:
+        """Return what brings up nodes before pods move; None if the nodes exist."""
+        del inventory
+        return None
 
     # --- the day ---
 

@@ -359,6 +359,7 @@ def live_group(name: str = "old", *types: str, size: int = 3, **options: Any) ->
             "instance_types": types or ("m5.large",),
             "ami_type": "AL2023_x86_64_STANDARD",
             "capacity_type": "ON_DEMAND",
+            "scaling_groups": (f"eks-{name}",),
             **options,
         },
     )

@@ -1,9 +1,9 @@
-"""`--slowest=60` prints the tests that take longest, and how much of that they wait."""
+"""`--slowest=60` prints the tests that take longest, and the processor seconds of each."""
 
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -45,19 +45,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     # Without a result: the run was interrupted, or collected no test.
     if not count or not _spent:
         return
-    files: dict[str, float] = defaultdict(float)
-    for test, (seconds, _) in _spent.items():
-        files[test.partition("::")[0]] += seconds
-    terminalreporter.section(f"slowest {count} tests: seconds, share that waits")
-    for test, (seconds, used) in sorted(_spent.items(), key=lambda row: -row[1][0])[:count]:
-        terminalreporter.write_line(f"{seconds:7.1f} {max(0.0, 1 - used / seconds):5.0%}  {test}")
-    terminalreporter.section("slowest files: seconds")
-    for file, seconds in sorted(files.items(), key=lambda row: -row[1])[:count]:
-        terminalreporter.write_line(f"{seconds:7.1f}  {file}")
+    files: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for test, spent in _spent.items():
+        of_file = files[test.partition("::")[0]]
+        of_file[:] = [total + one for total, one in zip(of_file, spent, strict=True)]
+    _print(terminalreporter, f"slowest {count} tests", _spent, count)
+    _print(terminalreporter, "slowest files", files, count)
     total, used = (sum(column) for column in zip(*_spent.values(), strict=True))
-    terminalreporter.write_line(
-        f"{total:7.0f} s in all; the tests wait {max(0.0, 1 - used / total):.0%} of it"
-    )
+    terminalreporter.write_line(f"{total:7.0f} s in all, of which the processor worked {used:.0f} s")
+
+
+def _print(
+    terminal: pytest.TerminalReporter, title: str, spent: Mapping[str, Sequence[float]], count: int
+) -> None:
+    """Print a table of the slowest; processor seconds count on a busy machine, where all else waits."""
+    terminal.section(f"{title}: seconds, processor seconds")
+    for name, (seconds, used) in sorted(spent.items(), key=lambda row: -row[1][0])[:count]:
+        terminal.write_line(f"{seconds:7.1f} {used:7.1f}  {name}")
 
 
 def _processor_seconds() -> float:

@@ -17,6 +17,7 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from components import cluster_identity
 from components.deletion_costs import DeletionCosts
+from components.failed_canaries import FailedCanaries
 from components.workload_patch import WorkloadPatch
 from tests.build import configuration, node, pod, workload
 from tests.components.recorder import Monitor, record
@@ -79,6 +80,7 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
         ("archshift:index:WorkloadPatches", "workloads"),
         ("kubernetes:core/v1:Node", "arm-0"),
         ("kubernetes:core/v1:Node", "x86-0"),
+        (FailedCanaries.TYPE, "failed-canaries"),
         (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]
@@ -113,7 +115,7 @@ def test_pods_of_an_autoscaled_workload_get_deletion_costs_after_the_step(
     assert b"components.deletion_costs" in provider
     assert len(provider) < 100
     assert costs.inputs == {
-        "shares": {"shop/Deployment/cart": [2, 4]},
+        "shares": {"shop/Deployment/cart": [2, 4, 1]},
         "due": ["shop/Deployment/cart"],
         "fieldManager": "archshift/test/deletion-costs",
         "cluster": "6a0c9f1e",

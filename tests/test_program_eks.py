@@ -20,6 +20,7 @@ from archshift.nodes import live_groups
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.live_groups import LiveGroup
 from components import cluster_identity, guard
+from components.failed_canaries import FailedCanaries
 from components.workload_patch import WorkloadPatch
 from tests.build import Json, configuration, live_group, live_pool, node, pod, workload
 from tests.components.eks import (
@@ -137,6 +138,7 @@ def test_one_number_and_two_groups_become_nodes_and_patches(monkeypatch: pytest.
         ("aws:ec2/launchTemplate:LaunchTemplate", "x86"),
         (NODE_GROUP, "graviton"),
         (NODE_GROUP, "x86"),
+        (FailedCanaries.TYPE, "failed-canaries"),
         (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]
@@ -380,6 +382,7 @@ def test_with_a_provisioner_the_groups_are_node_pools(
         ("archshift:index:WorkloadPatches", "workloads"),
         ("kubernetes:karpenter.sh/v1:NodePool", "graviton"),
         ("kubernetes:karpenter.sh/v1:NodePool", "x86"),
+        (FailedCanaries.TYPE, "failed-canaries"),
         (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]

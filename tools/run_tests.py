@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **os.environ,
             "TMPDIR": str(folder),
             "KUBECACHEDIR": str(folder / "kubectl"),  # else kubectl keeps ~/.kube/cache
+            # Containers switch this off, and then each process rewrites the assertions of all tests.
+            "PYTHONDONTWRITEBYTECODE": "",
+            # The processor is what the tests wait for: the servers and the engine collect garbage less often.
+            "GOGC": os.environ.get("GOGC", "400"),
             PREPARED: json.dumps(prepared),
         }
         return _run([sys.executable, "-m", "pytest", *_SIDE_BY_SIDE, *words], environment)

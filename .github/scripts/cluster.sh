@@ -6,16 +6,6 @@ source "$(dirname "$0")/lib.sh"
 stack=${1:-}
 check_stack "$stack"
 
-config=$(pulumi config --json --stack "$stack")
 # Two lines: the cluster's name in EKS, and the name of the context.
-names=$(python3 -c '
-import json, sys
-config = json.load(sys.stdin)
-print(config.get("archshift:cluster", {}).get("objectValue", {}).get("name", ""))
-print(config.get("archshift:kube_context", {}).get("value", ""))
-' <<<"$config")
-cluster=${EKS_CLUSTER:-${names%%$'\n'*}}
-context=${names#*$'\n'}
-[ -n "$cluster" ] || fail "Pulumi.$stack.yaml has no archshift:cluster:" \
-  "set the environment's variable EKS_CLUSTER to the cluster's name in EKS."
-aws eks update-kubeconfig --name "$cluster" --alias "${context:-$cluster}"
+names=$(archshift deployment cluster --stack "$stack")
+aws eks update-kubeconfig --name "${names%%$'\n'*}" --alias "${names#*$'\n'}"

@@ -20,8 +20,8 @@ if ((${#text} > LIMIT)); then
   text=${text#"$marker"}
   text="$note${text:0:LIMIT-${#note}}"
 fi
-body=$(mktemp)
-trap 'rm -f "$body"' EXIT
+mkdir -p "$dir"
+body=$dir/comment.md
 printf '%s' "$text" >"$body"
 
 # Use only a bot's comment, because anybody can write the marker into their own comment.

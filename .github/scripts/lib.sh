@@ -1,5 +1,5 @@
 # Functions for the scripts beside it. The scripts work in a pipeline and on a person's machine. They need bash, git and
-# python3, and gh to write to GitHub. On a person's machine, set GITHUB_REPOSITORY and GH_TOKEN as a runner would.
+# archshift, and gh to write to GitHub. On a person's machine, set GITHUB_REPOSITORY and GH_TOKEN as a runner would.
 # shellcheck shell=bash disable=SC2034
 
 # Count characters and not bytes, as GitHub does.
@@ -11,6 +11,14 @@ BOT_NAME="github-actions[bot]"
 BOT_EMAIL="41898282+github-actions[bot]@users.noreply.github.com"
 export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
 export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
+
+# GitHub obeys lines of the log such as ::add-mask::x or ::error::x, whoever prints them. Names of a cluster and the
+# output of other programs are in the log too, so it obeys none until the script ends.
+if [ "${GITHUB_ACTIONS:-}" = true ]; then
+  resume=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  printf '::stop-commands::%s\n' "$resume"
+  trap 'printf "\n::%s::\n" "$resume"' EXIT
+fi
 
 # Prints one sentence and ends the script.
 fail() {
@@ -29,15 +37,9 @@ summary() {
   cat >>"${GITHUB_STEP_SUMMARY:-/dev/stdout}"
 }
 
-# Prints standard input as a block of code with at most 25,000 characters, so that two blocks fit into one text. The
-# input cannot close the block.
+# Prints standard input as a block of code without secrets, which the input cannot close.
 block() {
-  local text
-  text=$(tr '`' "'")
-  ((${#text} <= 25000)) || text="${text:0:25000}"$'\n(cut here)'
-  echo '```text'
-  printf '%s\n' "$text"
-  echo '```'
+  archshift deployment block --stack "${stack:?}"
 }
 
 # Prints a line to the log and to the page of the run.

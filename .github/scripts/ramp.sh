@@ -26,7 +26,10 @@ fi
 case $(verdict "$dir") in
   pass) gate=(--gate "$dir/gate.json") ;;
   none) gate=() ;;
-  step-back) exec "$(dirname "$0")/step-back.sh" "$stack" "$dir" ;;
+  step-back)
+    "$(dirname "$0")/step-back.sh" "$stack" "$dir"
+    exit
+    ;;
   *) nothing "the gate's verdict is $(verdict "$dir")." "$dir/gate.txt" ;;
 esac
 

@@ -16,9 +16,21 @@ if [ "$compared" = 3 ]; then
   exit
 fi
 
-code=0
-output=$(archshift rebalance --stack "$stack" --max-pods "$most" 2>&1) || code=$?
+# A runner that cancels a job sends signals to this script alone, and kills everything 10 seconds later. archshift sets
+# back what holds only while pods move.
+log=$(mktemp)
+archshift rebalance --stack "$stack" --max-pods "$most" >"$log" 2>&1 &
+started=$! code=0 cancelled=
+trap 'cancelled=yes; kill -TERM "$started" 2>/dev/null' INT TERM HUP
+wait "$started" || code=$?
+while kill -0 "$started" 2>/dev/null; do
+  code=0
+  wait "$started" || code=$?
+done
+output=$(<"$log")
+rm -f "$log"
 printf '%s\n' "$output"
+[ -z "$cancelled" ] || fail "The rebalance of $stack was cancelled; the next one goes on."
 {
   echo "\`$stack\`:"
   block <<<"$output"

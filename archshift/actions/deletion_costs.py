@@ -57,9 +57,7 @@ def pending_changes(cluster: Cluster, kept: Mapping[str, Proportion], field_mana
             pods.setdefault(pod.workload, []).append(pod)
     # The nodes last: a pod's node may have joined a moment ago.
     sides = {name: node.architecture for name, node in read_nodes(cluster).items()} if pods else {}
-    return [
-        change for key, own in pods.items() for change in changes_of(own, sides, kept.get(key), field_manager)
-    ]
+    return [change for changes in changes_of(pods, sides, kept, field_manager).values() for change in changes]
 
 
 def give_back(cluster: Cluster, field_manager: str) -> Written:

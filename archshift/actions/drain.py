@@ -240,8 +240,9 @@ class _Run:
     returns: Returns = field(default_factory=Returns)
     emptied: set[str] = field(default_factory=set)
     awaited: dict[Controller, "_Awaited"] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-    moved: float = field(default_factory=time.monotonic)
+    # The clock is looked up at the start of a run, and not when this class is made.
+    started: float = field(default_factory=lambda: time.monotonic())
+    moved: float = field(default_factory=lambda: time.monotonic())
     since: dict[str, float] = field(default_factory=dict)
     told: set[Waiting] = field(default_factory=set)
 

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.actions.rollout_limits import LITTLE_PATIENCE_SECONDS, NO_DEADLINE
+from archshift.actions.rollout_limits import NO_DEADLINE, little_patience
 from archshift.actions.sides import (
     Surplus,
     broken_on_graviton,
@@ -213,6 +213,8 @@ class Move:
 
     Attributes:
         row: The workload; once it goes back to x86, with that as its plan.
+        rules: How it moves.
+        incomplete: Whether it was incomplete before the step.
         end: How it ended; empty while it goes on. ``inexact``: some pods cannot be where they belong.
             A ``failure`` is this step's fault, and a ``note`` is not.
         why: The reason; empty if its pods are right.
@@ -234,8 +236,8 @@ class Move:
         self.broken: Pod | None = None
         self.to_move: int | None = None
         self.left = 0
-        self._rules = rules
-        self._incomplete = incomplete
+        self.rules = rules
+        self.incomplete = incomplete
         self._record: WorkloadKind | None = CONTROLLERS.get(row.kind)
         self._replicas = row.replicas
         self._min_ready = 0.0
@@ -250,6 +252,7 @@ class Move:
         self._count: int | None = None
         self._ready: dict[str, float] = {}
         self._first: frozenset[str] = frozenset()
+        self._ready_before = 0
         self._landed: set[str] = set()
         self._events: set[tuple[str, str]] = set()
         self._awaited = 0
@@ -284,13 +287,19 @@ class Move:
             self._moved_at = now
         return moved
 
-    def judge(self, now: float, *, others_move: bool) -> None:
-        """Give it up if it stands still."""
-        if others_move and (self._incomplete or self._rules.after_rollout):
+    def judge(self, now: float, *, others_move: bool, little_patience: float) -> None:
+        """Give it up if it stands still.
+
+        Args:
+            now: The time of the last look, of ``time.monotonic()``.
+            others_move: That look showed a change of any workload.
+            little_patience: How long one may stand still that was incomplete before, in seconds.
+        """
+        if others_move and (self.incomplete or self.rules.after_rollout):
             self._moved_at = now
         if self.end or self._moved_at in (None, now) or now < self._patient_until:
             return
-        if now - self._moved_at >= self._patience():
+        if now - self._moved_at >= self._patience(little_patience):
             self._give_up()
 
     def stop(self, seconds: float) -> None:
@@ -323,7 +332,7 @@ class Move:
         if self.to_move is None:
             self.to_move = self.left
         changed = self._observe(nodes, surplus, now)
-        go_back = None if self.broken else self._rules.go_back
+        go_back = None if self.broken else self.rules.go_back
         if go_back and (broken := broken_on_graviton(self.pods, nodes, moved=self._touched)):
             return self._turn_back(broken, go_back(self.row, broken), nodes, now)
         return self._act(cluster, nodes, surplus, now) or changed
@@ -347,6 +356,7 @@ class Move:
         first, stale = self._count is None, False
         if first:
             self._count, self._first = len(self.pods), frozenset(map(_identity, self.pods))
+            self._ready_before = sum(pod.ready for pod in self.pods)
         news = set()
         for pod in self.pods:
             identity = _identity(pod)
@@ -397,7 +407,7 @@ class Move:
 
     def _act(self, cluster: Cluster, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         if stuck := self._stuck():
-            return self._ends("failure", stuck)
+            return self._ends("note" if self._as_before() else "failure", stuck)
         if stranded := self._stranded(now):
             return self._evict(cluster, stranded, nodes, surplus, now)
         spoiled = self._spoiled(surplus, now)
@@ -434,7 +444,7 @@ class Move:
         starting = [pod for pod in self.pods if not self._available(pod, now)]
         if self._touched:
             return not self._lacks_successors() and all(_identity(pod) in self._first for pod in starting)
-        if self._rules.after_rollout:
+        if self.rules.after_rollout:
             return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
         # A step that was interrupted may have left a first pod that does not run, or that has no node yet.
         placed = [side_of(pod, nodes) for pod in self.pods if pod.node]
@@ -473,7 +483,7 @@ class Move:
         there = frozenset(node.name for node in open_nodes(nodes, side))
         if surplus.number >= self._mark and not there - self._tried:
             # Only another node can change that.
-            self._patient_until = self._patient_until or now + self._rules.patience
+            self._patient_until = self._patient_until or now + self.rules.patience
             if now >= self._patient_until:
                 self.vain = fullest_first(surplus.there, surplus.number, self.pods, nodes)
                 self.final = True
@@ -500,10 +510,10 @@ class Move:
 
     def _proven(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         """Return whether its images run on Graviton: a pod with the same has been ready for long enough."""
-        if self._rules.after_rollout:
+        if self.rules.after_rollout:
             return True
         images = {images_of(pod) for pod in surplus.there}
-        seconds = max(self._min_ready, self._rules.canary_seconds)
+        seconds = max(self._min_ready, self.rules.canary_seconds)
         return any(
             side_of(pod, nodes) == ARM64 and images_of(pod) in images and self._ready_for(pod, seconds, now)
             for pod in self.pods
@@ -513,7 +523,7 @@ class Move:
         """Return whether a first pod is on its way, or on Graviton and not ready for long enough."""
         if self._lacks_successors():
             return True
-        seconds = max(self._min_ready, self._rules.canary_seconds)
+        seconds = max(self._min_ready, self.rules.canary_seconds)
         return any(
             not self._ready_for(pod, seconds, now)
             for pod in self.pods
@@ -551,7 +561,7 @@ class Move:
         if not pods:
             return False
         accepted, unsure = 0, False
-        allowance = self._rules.allowance or Allowance()
+        allowance = self.rules.allowance or Allowance()
         for pod in pods:
             if not allowance.take():
                 return self._spent(nodes, surplus, accepted, now)
@@ -605,8 +615,8 @@ class Move:
         spec = self.live["spec"]
         needs_it = record.ends_all_first(spec) or record.most_away(spec) < 1
         # A pod that had no node when the plan was made may have landed on the wrong side since.
-        planned = self.row.restarts or self._incomplete
-        return needs_it and planned and bool(self._rules.restart_as)
+        planned = self.row.restarts or self.incomplete
+        return needs_it and planned and bool(self.rules.restart_as)
 
     def _restart(
         self,
@@ -623,10 +633,10 @@ class Move:
         }
         for name in reversed(record.template_path):
             body = {name: body}
-        if self._rules.allowance and not self._rules.allowance.take(self._replicas):
+        if self.rules.allowance and not self.rules.allowance.take(self._replicas):
             return self._spent(nodes, surplus, 0, now)
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
-        cluster.patch(path, body, MERGE, self._rules.restart_as)
+        cluster.patch(path, body, MERGE, self.rules.restart_as)
         # The next look may be older than the controller's.
         self._not_before = now + 0.2
         self._restarted = True
@@ -656,13 +666,18 @@ class Move:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _patience(self) -> float:
-        if self._incomplete and not self._touched:
-            return min(LITTLE_PATIENCE_SECONDS, self._rules.no_progress)
+    def _as_before(self) -> bool:
+        """Return whether it was incomplete before the step, and the step has taken no ready pod from it."""
+        return self.incomplete and sum(pod.ready for pod in self.pods) >= self._ready_before
+
+    def _patience(self, little: float) -> float:
+        settling = max(self._min_ready, self.rules.canary_seconds) if self._touched else 0.0
+        if self._as_before():
+            return min(little, self.rules.no_progress) + settling
         spec = self.live.get("spec") or {}
         deadline = int(spec.get("progressDeadlineSeconds") or 0) if self._restarted else 0
-        settling = max(self._min_ready, self._rules.canary_seconds)
-        return max(self._rules.no_progress, deadline if deadline < NO_DEADLINE else 0) + settling
+        settling = max(self._min_ready, self.rules.canary_seconds)
+        return max(self.rules.no_progress, deadline if deadline < NO_DEADLINE else 0) + settling
 
     def _give_up(self) -> None:
         """End it without a match, because nothing has changed for too long."""
@@ -671,15 +686,15 @@ class Move:
         there = sum(pod.ready for pod in self.pods)
         if self._refused:
             self._ends("inexact", "its PodDisruptionBudget allows no eviction")
-        elif self._touched or self._rules.after_rollout:
-            late = f"its new pods are not ready{because or ' yet'}"
-            self._ends("failure", late)
-        elif self._incomplete:
+        elif self._as_before():
             self._ends(
                 "note",
                 f"it was incomplete before the step and stands still: {there} of {self._replicas} pods "
                 f"ready{because}",
             )
+        elif self._touched or self.rules.after_rollout:
+            late = f"its new pods are not ready{because or ' yet'}"
+            self._ends("failure", late)
         elif self.row.restarts and not self._steady:
             # The update has rolled it out, for example because its patch went.
             self._ends("failure", f"its rollout makes no progress{because}")
@@ -718,6 +733,8 @@ def run_moves(
     polling = Polling(first=_SHORTEST_PAUSE, most=_LONGEST_PAUSE)
     begun, progress = time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
+    complete = [move for move in moves if not move.incomplete]
+    nodes_come = not complete and any(move.rules.patience for move in moves)
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
         reader = Reader(cluster, threads)
         while going := [move for move in moves if not move.end]:
@@ -725,8 +742,10 @@ def run_moves(
             reading = reader.read([move.row for move in going], looking + no_answer)
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
+            ended = all(move.end for move in complete)
+            patience = little_patience(now - begun, delays_others=ended and not nodes_come)
             for move in going:
-                move.judge(now, others_move=moved)
+                move.judge(now, others_move=moved, little_patience=patience)
                 if now - begun > longest:
                     move.stop(longest)
             if moved:

@@ -6,11 +6,13 @@ holds it there until its image changes. A first pod that only is not ready in ti
 image: it stays, the step fails, and the next update goes on.
 
 The entry of an autoscaled workload keeps a ratio, so a successor may come to either side. While its pods
-move, its entry is the exact one of its present number of pods. If a step is interrupted then, the next update
-sees that the policy differs, and applies its own again.
+move, its entry is the exact one of its present number of pods. If a step is killed then, the next update
+sees that the policy differs, and applies its own again. The next rebalance finds the replaced entries in an
+annotation, and sets them back.
 """
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -20,15 +22,16 @@ from typing import Any, Final
 
 from archshift.actions.evictions import Allowance, Move, MoveRules, run_moves
 from archshift.actions.evidence import Evidence
-from archshift.actions.rebalance import reasons_of
+from archshift.actions.rebalance import note_ends, reasons_of
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import BringUpNodes, StepResult
 from archshift.cluster.client import MERGE, Cluster, RefusedError
-from archshift.cluster.entries import ALL_ON_X86, Entry, entry_key, policy_name
+from archshift.cluster.entries import ALL_ON_X86, Entry, entry_key, is_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS, has_replicas
-from archshift.cluster.live_placement import POLICIES, SEEN_SECONDS, entries_in
+from archshift.cluster.live_placement import POLICIES, REPLACED_ANNOTATION, SEEN_SECONDS, entries_in
 from archshift.cluster.pods import Pod
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import STACK_LABEL
 from archshift.common.polling import retry_until
 from archshift.common.text import counted
 from archshift.plan.admission import policy
@@ -85,7 +88,7 @@ def move_pods(
         except ArchshiftError as error:
             # Without its node, an evicted pod would only be gone.
             return StepResult(failures={"new nodes": f"no pod moves: {error}"})
-    watch = _Watch(cluster, stack_label, Evidence(cluster, stack_label, rows))
+    watch = _Watch(_Policies(cluster, stack_label), Evidence(cluster, stack_label, rows))
     rules = MoveRules(
         no_progress=limits.no_progress,
         patience=patience,
@@ -97,6 +100,8 @@ def move_pods(
     with watch.exact_entries(due) as rows:
         moves = [Move(row, rules, incomplete=row.key in incomplete) for row in rows]
         nodes = run_moves(cluster, moves, no_answer=limits.no_progress, longest=limits.longest, say=say)
+    # With patches, a soft rule may have sent the successors back.
+    note_ends(cluster, [move for move in moves if not move.row.entry and move.row.kind in CONTROLLERS], nodes)
     failed = {move.row.key: watch.failure(move) for move in moves if move.broken}
     others = [move for move in moves if not move.broken]
 
@@ -117,24 +122,67 @@ def may_move(row: PlannedWorkload) -> bool:
     return has_replicas(row.kind) if row.kind in CONTROLLERS else row.kind not in _NEVER_EVICTED
 
 
+def set_back_entries(cluster: Cluster, stack_label: str) -> dict[str, str]:
+    """Set back the exact entries that a killed command left, if nobody has changed them since.
+
+    Args:
+        cluster: The connection.
+        stack_label: The stack.
+
+    Returns:
+        ``namespace/Kind/name`` of each workload to why its entry could not be set back; empty if it was.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    found: dict[str, str] = {}
+    policies = _Policies(cluster, stack_label)
+    for item in cluster.list(POLICIES.collection(), labelSelector=f"{STACK_LABEL}={stack_label}"):
+        name = item["metadata"]["name"]
+        text = (item["metadata"].get("annotations") or {}).get(REPLACED_ANNOTATION)
+        space = name.removeprefix(policy_name(stack_label, ""))
+        if not text or policy_name(stack_label, space) != name:
+            continue
+        replaced, there = _replaced(text), entries_in(item)
+        left = {key: own for key, (meanwhile, own) in replaced.items() if there.get(key) == meanwhile}
+        instead_of = {key: replaced[key][0] for key in left}
+        try:
+            problem = policies.write(space, left, instead_of, replaced={})
+        except ArchshiftError as error:
+            problem = str(error)
+        found |= {f"{space}/{key.replace('.', '/', 1)}": problem for key in left}
+    return found
+
+
+def _replaced(text: str) -> dict[str, tuple[str, str]]:
+    """Read the annotation; without entries that are not valid."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    found: dict[str, tuple[str, str]] = {}
+    for key, pair in data.items() if isinstance(data, dict) else ():
+        valid = is_key(key) and isinstance(pair, list) and len(pair) == 2
+        if valid and all(isinstance(one, str) and Entry.parse(one) for one in pair):
+            found[key] = (pair[0], pair[1])
+    return found
+
+
 @dataclass(frozen=True, slots=True)
-class _Watch:
-    """Sends workloads back to x86 whose first pod does not run on Graviton."""
+class _Policies:
+    """Writes entries into a stack's policies."""
 
     cluster: Cluster
     stack_label: str
-    evidence: Evidence
     lock: threading.Lock = field(default_factory=threading.Lock)
-    exact: dict[str, str] = field(default_factory=dict)
-    """The key of a workload to why its entry was not set back."""
 
-    def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
-        # The evidence first: if the update ends here, the next one still holds the workload.
-        self.evidence.keep(row, pod)
-        return self._write(row.namespace, {entry_key(row.kind, row.name): str(ALL_ON_X86)})
-
-    def _write(
-        self, namespace: str, entries: Mapping[str, str], instead_of: Mapping[str, str] | None = None
+    def write(
+        self,
+        namespace: str,
+        entries: Mapping[str, str],
+        instead_of: Mapping[str, str] | None = None,
+        *,
+        replaced: Mapping[str, tuple[str, str]] | None = None,
     ) -> str:
         """Write entries into the policy of a namespace; return why that is not possible, or nothing.
 
@@ -142,13 +190,14 @@ class _Watch:
             namespace: The namespace.
             entries: The entries.
             instead_of: The keys of the entries to what they are now; another text stays. None for any.
+            replaced: What to note about entries that hold only while pods move; None leaves the note.
         """
         # Another workload of the namespace may fail at the same time.
         with self.lock:
             for _ in range(_MOST_CONFLICTS):
                 try:
                     retry_until(
-                        partial(self._write_once, namespace, entries, instead_of),
+                        partial(self._write_once, namespace, entries, instead_of, replaced),
                         time.monotonic() + _WRITE_SECONDS,
                     )
                 except RefusedError as error:
@@ -159,7 +208,11 @@ class _Watch:
         return "other clients keep changing the policy"
 
     def _write_once(
-        self, namespace: str, entries: Mapping[str, str], instead_of: Mapping[str, str] | None
+        self,
+        namespace: str,
+        entries: Mapping[str, str],
+        instead_of: Mapping[str, str] | None,
+        replaced: Mapping[str, tuple[str, str]] | None,
     ) -> None:
         path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
         live = self.cluster.get(path)
@@ -172,18 +225,38 @@ class _Watch:
         # Both parts: another version of archshift may have written the policy, with variables of other names.
         spec = policy(self.stack_label, namespace, data | new)["spec"]
         body: dict[str, Any] = {"spec": {name: spec[name] for name in ("variables", "mutations")}}
+        body["metadata"] = {}
         if version := live["metadata"].get("resourceVersion"):
             # The engine may have written it since.
-            body["metadata"] = {"resourceVersion": version}
+            body["metadata"]["resourceVersion"] = version
+        if replaced is not None:
+            # In the same request: whoever kills this command leaves both or none.
+            note = json.dumps(replaced, sort_keys=True) if replaced else None
+            body["metadata"]["annotations"] = {REPLACED_ANNOTATION: note}
         self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
-    def _entries(self, namespace: str) -> Mapping[str, str]:
+    def entries(self, namespace: str) -> Mapping[str, str]:
         """Return the entries in the policy of a namespace; none if it cannot be read."""
         path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
         try:
             return entries_in(self.cluster.get(path))
         except RefusedError:
             return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Sends workloads back to x86 whose first pod does not run on Graviton."""
+
+    policies: _Policies
+    evidence: Evidence
+    exact: dict[str, str] = field(default_factory=dict)
+    """The key of a workload to why its entry was not set back."""
+
+    def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
+        # The evidence first: if the update ends here, the next one still holds the workload.
+        self.evidence.keep(row, pod)
+        return self.policies.write(row.namespace, {entry_key(row.kind, row.name): str(ALL_ON_X86)})
 
     @contextlib.contextmanager
     def exact_entries(self, rows: Sequence[PlannedWorkload]) -> Iterator[list[PlannedWorkload]]:
@@ -199,7 +272,7 @@ class _Watch:
             if not (entry and entry.scaling):
                 continue
             if row.namespace not in live:
-                live[row.namespace] = self._entries(row.namespace)
+                live[row.namespace] = self.policies.entries(row.namespace)
             if live[row.namespace].get(key) == row.entry:
                 kept.setdefault(row.namespace, {})[key] = row.entry
                 # Between two updates, the entry is that of another number of pods.
@@ -209,7 +282,8 @@ class _Watch:
             for space, texts in exact.items():
                 # Before the request: an interrupted one may have an effect.
                 written[space] = texts
-                if self._write(space, texts, kept[space]):
+                note = {key: (text, kept[space][key]) for key, text in texts.items()}
+                if self.policies.write(space, texts, kept[space], replaced=note):
                     del written[space]
             if written:
                 time.sleep(SEEN_SECONDS)
@@ -222,7 +296,7 @@ class _Watch:
         finally:
             for space, texts in written.items():
                 try:
-                    problem = self._write(space, kept[space], texts)
+                    problem = self.policies.write(space, kept[space], texts, replaced={})
                 except ArchshiftError as error:
                     problem = str(error)
                 if problem:

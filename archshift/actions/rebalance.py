@@ -57,9 +57,7 @@ def rebalance(
     rules = MoveRules(no_progress=timeout, after_rollout=True, patience=patience)
     moves = [Move(row, rules) for row in rows if row.wanted is not None]
     nodes = run_moves(cluster, moves, no_answer=timeout)
-    for move in moves:
-        if move.final:
-            _note(cluster, move, nodes)
+    note_ends(cluster, moves, nodes)
     return reasons_of(cluster, moves, nodes)
 
 
@@ -110,6 +108,19 @@ def pods_on(cluster: Cluster, workload: Workload, side: Architecture, nodes: Map
     return sum(
         pod.workload == workload.key and side_of(pod, nodes) == side for pod in pods if not pod.leaving
     )
+
+
+def note_ends(cluster: Cluster, moves: Iterable[Move], nodes: Mapping[str, Node]) -> None:
+    """Note which workloads ended with pods on the wrong side, so that nobody repeats it for nothing.
+
+    Args:
+        cluster: The connection.
+        moves: The workloads, which have patches.
+        nodes: The nodes by name.
+    """
+    for move in moves:
+        if move.final:
+            _note(cluster, move, nodes)
 
 
 def _note(cluster: Cluster, move: Move, nodes: Mapping[str, Node]) -> None:

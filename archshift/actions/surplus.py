@@ -31,7 +31,7 @@ class Surplus:
 
 
 def measure(
-    cluster: Cluster, rows: Iterable[PlannedWorkload], most: int | None
+    cluster: Cluster, rows: Iterable[PlannedWorkload], most: int | None, *, on_demand: bool = False
 ) -> tuple[list[PlannedWorkload], dict[str, Surplus], dict[str, str]]:
     """Return what moves now: the workloads with the counts to reach, their surplus, and why others stay.
 
@@ -41,6 +41,7 @@ def measure(
         cluster: The connection.
         rows: The workloads.
         most: How many pods may be evicted in all; None for any number.
+        on_demand: Whether nodes come up for pods that find no room.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -60,7 +61,7 @@ def measure(
             continue
         other = opposite(surplus.side)
         wrong = fullest_first(surplus.there, surplus.number, pods, reading.nodes)
-        fitting = sum(map(rooms.take, wrong))
+        fitting = surplus.number if on_demand else sum(map(rooms.take, wrong))
         # A restart takes all its pods, and a part of the surplus would come back.
         number = fitting if not row.restarts else row.replicas if fitting == surplus.number else 0
         if fitting < surplus.number:

@@ -85,12 +85,15 @@ def read_autoscalers(cluster: "Cluster", configured: Mapping[str, Autoscaler]) -
     if cluster.serves(SCALED_OBJECTS.api_version, "ScaledObject"):
         try:
             for item in cluster.list(SCALED_OBJECTS.collection()):
-                spec = item["spec"]
-                key = _target(item, (spec.get("scaleTargetRef") or {}).get("kind") or "Deployment")
+                spec = item.get("spec") or {}
+                target = spec.get("scaleTargetRef") or {}
+                if not target.get("name"):
+                    continue  # an older version of its definition may permit that
+                key = _target(item, target.get("kind") or "Deployment")
                 own = Autoscaler(
                     by=f"ScaledObject {item['metadata']['name']}",
-                    least=int(spec.get("minReplicaCount", _KEDA_LEAST)),
-                    most=int(spec.get("maxReplicaCount", _KEDA_MOST)),
+                    least=_number(spec.get("minReplicaCount"), _KEDA_LEAST),
+                    most=_number(spec.get("maxReplicaCount"), _KEDA_MOST),
                 )
                 found[key] = replace(_both(found[key], own), by=own.by) if key in found else own
         except RefusedError as error:
@@ -98,6 +101,10 @@ def read_autoscalers(cluster: "Cluster", configured: Mapping[str, Autoscaler]) -
             if error.status != 403:
                 raise
     return Autoscalers(found, targets, configured)
+
+
+def _number(value: object, default: int) -> int:
+    return default if value is None else int(str(value))
 
 
 def _target(item: Mapping[str, Any], kind: str) -> str:

@@ -13,8 +13,7 @@ from datetime import UTC
 from typing import Any, Final
 
 from archshift.cluster.client import MERGE, Cluster, RefusedError
-from archshift.cluster.entries import entry_key, policy_name
-from archshift.cluster.live_placement import BINDING_KIND, BINDINGS, POLICIES, POLICY_KIND
+from archshift.cluster.entries import entry_key
 from archshift.cluster.model import FailedCanary
 from archshift.common.text import one_line
 from archshift.common.times import zoned_time
@@ -87,38 +86,51 @@ def write_canary(
         kept = {_key(failed.workload) for failed in keep[-(_MOST_ENTRIES - 1) :]}
         data = {key: None for key in live.get("data") or {} if key not in kept}
     data[_key(canary.workload)] = _text(canary)
-    collection = f"/api/v1/namespaces/{canary.namespace}/configmaps"
-    name = canaries_name(stack_label)
-    owners = _owners(cluster, stack_label, canary.namespace)
-    metadata = {"name": name, "labels": {LABEL: stack_label}, **owners}
+    metadata = {"name": canaries_name(stack_label), "labels": {LABEL: stack_label}}
     body = {"metadata": metadata, "data": data}
     if live is None and cluster.create(
-        collection, {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
+        _collection(canary.namespace), {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
     ):
         return
-    cluster.patch(f"{collection}/{name}", body, MERGE, FIELD_MANAGER)
+    cluster.patch(_path(stack_label, canary.namespace), body, MERGE, FIELD_MANAGER)
 
 
-def _owners(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any]:
-    """Return the policy of the namespace and its binding as owners, so that a destroy takes the evidence too.
+def delete_canaries(cluster: Cluster, stack_label: str, namespaces: Iterable[str]) -> None:
+    """Delete the evidence of a stack, for its end.
 
-    The evidence stays as long as one of them is there: if somebody deletes only the policy, the next update
-    repairs that, and still holds the workload.
+    Whoever may not delete it leaves it: at worst, a stack of the same name holds these workloads later.
+
+    Args:
+        cluster: The connection.
+        stack_label: The stack.
+        namespaces: Where evidence can be.
+
+    Raises:
+        ArchshiftError: The cluster cannot be reached.
     """
-    owners = []
-    for kind, resource in ((POLICY_KIND, POLICIES), (BINDING_KIND, BINDINGS)):
+
+    def delete(namespace: str) -> None:
         try:
-            live = cluster.get(f"{resource.collection()}/{policy_name(stack_label, namespace)}")
-        except RefusedError:
-            continue  # patches place the pods, or this user may not read it
-        names = {key: live["metadata"].get(key, "") for key in ("name", "uid")}
-        owners.append({"apiVersion": resource.api_version, "kind": kind, **names})
-    return {"ownerReferences": owners} if owners else {}
+            cluster.delete(_path(stack_label, namespace))
+        except RefusedError as error:
+            if error.status != 403:
+                raise
+
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        list(threads.map(delete, sorted(set(namespaces))))
+
+
+def _path(stack_label: str, namespace: str) -> str:
+    return f"{_collection(namespace)}/{canaries_name(stack_label)}"
+
+
+def _collection(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps"
 
 
 def _get(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any] | None:
     try:
-        return cluster.get(f"/api/v1/namespaces/{namespace}/configmaps/{canaries_name(stack_label)}")
+        return cluster.get(_path(stack_label, namespace))
     except RefusedError as error:
         if error.status not in (403, 404):
             raise

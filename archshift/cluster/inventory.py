@@ -133,7 +133,9 @@ def read_inventory(
             volumes.result(),
             former_manager(field_manager) + COSTS_SUFFIX,
         )
-        return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+        if not every_controller:
+            return found
+        return replace(found, unplaced=_unplaced(all_pods, workloads), waiting=_waiting(all_pods, workloads))
 
 
 def _with_believable_replicas(
@@ -179,6 +181,15 @@ def _unplaced(pods: Iterable[Pod], workloads: Mapping[str, Workload]) -> dict[st
         if not (pod.placed_by or pod.leaving or pod.tied) and pod.workload in workloads:
             created.setdefault(pod.workload, []).append(pod.created)
     return {key: tuple(times) for key, times in created.items()}
+
+
+def _waiting(pods: Iterable[Pod], workloads: Mapping[str, Workload]) -> dict[str, tuple[str, ...]]:
+    """Return ``Inventory.waiting``."""
+    entries: dict[str, tuple[str, ...]] = {}
+    for pod in pods:
+        if not (pod.node or pod.leaving) and pod.workload in workloads:
+            entries[pod.workload] = (*entries.get(pod.workload, ()), pod.placed_by)
+    return entries
 
 
 def _read_admission(cluster: "Cluster") -> Admission:
@@ -327,6 +338,7 @@ def read_workload(
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
             anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
+            host_ports=pod_fields.host_ports(pod_spec),
             surge=record.surge(spec),
         ),
         settled=record.settled(item),

@@ -24,6 +24,11 @@ _NAMESPACES: Final = Resource(api_version="v1", plural="namespaces")
 STEP_ANNOTATION: Final = "archshift/step"
 """On each of these objects: when archshift last applied it, moved pods by it, or repaired it."""
 
+REPLACED_ANNOTATION: Final = "archshift/replaced-entries"
+"""On a policy while pods move: JSON of keys to the entry that holds meanwhile and the workload's own one.
+
+Whoever finds it after the command that wrote it has ended sets the entries back.
+"""
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """The API server labels each namespace with its name."""

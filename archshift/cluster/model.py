@@ -330,6 +330,8 @@ class Inventory:
         troubles: A key of ``workloads`` to what is wrong with its pods or its rollout.
         unplaced: A key of ``workloads`` to when its pods were created that archshift's policy did not place.
             Empty if ``every_controller`` was not requested.
+        waiting: A key of ``workloads`` to the entries by which its pods without a node were placed. Empty if
+            ``every_controller`` was not requested.
         scaled_pods: The key of a workload to its pods that are not being deleted: of autoscaled workloads
             all, of others those with a deletion cost of archshift.
         costs_manager: This stack's name for deletion costs in ``managedFields``.
@@ -349,6 +351,7 @@ class Inventory:
     volumes: Volumes = field(default_factory=Volumes)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scaled_pods: Mapping[str, "Sequence[Pod]"] = field(default_factory=dict)
     costs_manager: str = ""
 

@@ -165,6 +165,7 @@ class Template:
         labels: The labels of its pods.
         affinity: The terms of its required pod affinity.
         anti_affinity: The terms of its required pod anti-affinity.
+        host_ports: The ports of a node that each of its pods takes, such as ``TCP/443``.
         surge: How many pods more than its replicas there may be during a rollout.
     """
 
@@ -187,6 +188,7 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
     affinity: tuple[Mapping[str, Any], ...] = ()
     anti_affinity: tuple[Mapping[str, Any], ...] = ()
+    host_ports: frozenset[str] = frozenset()
     surge: int = 0
 
     @property
@@ -224,6 +226,7 @@ def without_patch(template: Template) -> Template:
         labels=template.labels,
         affinity=template.affinity,
         anti_affinity=template.anti_affinity,
+        host_ports=template.host_ports,
         surge=template.surge,
     )
 
@@ -256,6 +259,7 @@ def template_of_pod(pod_spec: Mapping[str, Any], placed_by: str = "") -> Templat
         stays_apart=stays_apart(pod_spec),
         affinity=required_terms(pod_spec, "podAffinity"),
         anti_affinity=required_terms(pod_spec, "podAntiAffinity"),
+        host_ports=host_ports(pod_spec),
     )
 
 
@@ -409,6 +413,18 @@ def has_soft_rules(pod_spec: Mapping[str, Any], spreads: Iterable[Mapping[str, A
 def stays_apart(pod_spec: Mapping[str, Any]) -> bool:
     """Return whether a pod has a preferred pod anti-affinity."""
     return bool(((pod_spec.get("affinity") or {}).get("podAntiAffinity") or {}).get(_PREFERRED))
+
+
+def host_ports(pod_spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return the ports of its node that a pod takes, on whatever address, such as ``TCP/443``."""
+    lasting = [each for each in pod_spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    ports = (
+        (port.get("protocol") or "TCP", port.get("hostPort") or (whole and port.get("containerPort")))
+        for whole in (bool(pod_spec.get("hostNetwork")),)
+        for container in (*(pod_spec.get("containers") or ()), *lasting)
+        for port in container.get("ports") or ()
+    )
+    return frozenset(f"{protocol}/{number}" for protocol, number in ports if number)
 
 
 def required_terms(pod_spec: Mapping[str, Any], kind: str) -> tuple[Mapping[str, Any], ...]:

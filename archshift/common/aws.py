@@ -83,7 +83,7 @@ def aws_client(
         "read_timeout": 10,
         "retries": {"total_max_attempts": 2, "mode": "standard"},
     }
-    session: Any = boto3.Session(profile_name=identity.profile or None)
+    session: Any = boto3.Session(botocore_session=_core(identity.profile))
     for role in identity.roles:
         sts = session.client("sts", region_name=region or None, config=config.Config(**limits))
         credentials = sts.assume_role(**role.request)["Credentials"]
@@ -92,6 +92,7 @@ def aws_client(
             aws_secret_access_key=credentials["SecretAccessKey"],
             aws_session_token=credentials["SessionToken"],
             region_name=session.region_name,
+            botocore_session=_core(),
         )
     return session.client(service, region_name=region or None, config=config.Config(**{**limits, **more}))
 
@@ -136,6 +137,20 @@ def partition_of(region: str, purpose: str) -> Partition | None:
     return None
 
 
+def _core(profile: str = "") -> Any:
+    """Return a botocore session that shares the descriptions of services: EC2's alone takes half a second."""
+    core: Any = importlib.import_module("botocore.session").get_session()
+    if profile:
+        core.set_config_variable("profile", profile)
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    return core
+
+
+@cache
+def _loader(search_path: str | None) -> Any:
+    return importlib.import_module("botocore.loaders").create_loader(search_path)
+
+
 def served_regions(service: str, partition: str) -> list[str]:
     """Return the regions of a partition in which a service has endpoints, from the SDK's own data.
 
@@ -143,15 +158,13 @@ def served_regions(service: str, partition: str) -> list[str]:
         service: The service's name in boto3, which must be installed.
         partition: Such as ``aws-cn``.
     """
-    session: Any = importlib.import_module("botocore.session").get_session()
-    regions: list[str] = session.get_available_regions(service, partition)
+    regions: list[str] = _core().get_available_regions(service, partition)
     return regions
 
 
 @cache
 def _partitions() -> list[dict[str, Any]]:
-    loaders: Any = importlib.import_module("botocore.loaders")
-    partitions: list[dict[str, Any]] = loaders.create_loader().load_data("partitions")["partitions"]
+    partitions: list[dict[str, Any]] = _loader(None).load_data("partitions")["partitions"]
     return partitions
 
 

@@ -117,6 +117,7 @@ class LiveCluster:
         creator: Who created it, as ``principal`` writes it; empty if archshift did not, or did so before it
             had this tag.
         addons: The versions of its EKS add-ons.
+        deletion_protection: Whether EKS refuses to delete it.
     """
 
     arn: str
@@ -124,6 +125,7 @@ class LiveCluster:
     certificate_authority: str
     creator: str = ""
     addons: Mapping[Addon, str] = field(default_factory=dict)
+    deletion_protection: bool = False
 
     @property
     def region(self) -> str:

@@ -511,6 +511,7 @@ class NodePool(_Group):
         import_name: The name of the existing NodePool that this is; empty for one that archshift makes.
         spec: The spec to apply, for a pool that follows an existing NodePool; None if the other attributes
             are all that there is.
+        former: What fields of an existing NodePool had before the settings, as an annotation; empty for none.
         notes: What its owner must know about it, as sentences.
         force: archshift overwrites the fields of other owners.
         released: The engine forgets it instead of deleting it.
@@ -536,6 +537,7 @@ class NodePool(_Group):
     side_taint: bool = True
     import_name: str = ""
     spec: Mapping[str, Any] | None = None
+    former: str = ""
     notes: tuple[str, ...] = ()
     force: bool = False
     released: bool = False

@@ -5,9 +5,9 @@ https://docs.aws.amazon.com/eks/latest/userguide/launch-templates.html
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
@@ -129,6 +129,10 @@ class LiveTemplate:
     names_types: bool = False
     instance_type: str = ""
     others: tuple[str, ...] = ()
+
+
+ReadTemplate: TypeAlias = Callable[[TemplateVersion, str], LiveTemplate]
+"""Reads a version of a launch template; the text is the key that needs it."""
 
 
 def read_template(cluster: EksCluster, template: TemplateVersion, key: str) -> LiveTemplate:

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from archshift.common.architectures import ARCHITECTURES
@@ -15,7 +15,7 @@ from archshift.common.kubernetes import ARCHITECTURE_LABEL, GROUP_LABEL, OURS, S
 from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
-from archshift.nodes.launch_templates import TemplateVersion
+from archshift.nodes.launch_templates import ReadTemplate, TemplateVersion
 
 EFFECTS: Final[Mapping[str, str]] = {
     "NoSchedule": "NO_SCHEDULE",
@@ -202,6 +202,25 @@ def _others(described: Mapping[str, Any]) -> Iterator[str]:
         yield "updateConfig.updateStrategy"
     repair = described.get("nodeRepairConfig") or {}
     yield from (f"nodeRepairConfig.{name}" for name in sorted(repair) if name != "enabled" and repair[name])
+
+
+def with_types(groups: Mapping[str, LiveGroup], read: ReadTemplate) -> dict[str, LiveGroup]:
+    """Return groups, each with the instance type of its launch template where EKS does not describe types.
+
+    Args:
+        groups: The groups by our name.
+        read: Reads a launch template.
+
+    Raises:
+        ArchshiftError: A template cannot be read.
+    """
+    typed = {}
+    for name, group in groups.items():
+        if group.instance_types is None and group.launch_template:
+            named = read(group.launch_template, f"archshift:node_groups.{name}.instance_types").instance_type
+            group = replace(group, instance_types=(named,) if named else None)
+        typed[name] = group
+    return typed
 
 
 def read_groups(

@@ -4,21 +4,18 @@ An AMI, instance types and user data for x86 are never copied. Once a twin exist
 group could change, whatever its owner does to its original. Without its original, it keeps all of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import OURS
 from archshift.nodes.ami_types import AMI_FAMILIES, AMI_TYPES, CUSTOM, on_arm64
 from archshift.nodes.groups import EksNodeGroup, Taint
-from archshift.nodes.launch_templates import Instances, LiveTemplate, TemplateVersion, Volume
+from archshift.nodes.launch_templates import Instances, LiveTemplate, ReadTemplate, Volume
 from archshift.nodes.live_groups import LiveGroup
 from archshift.nodes.user_data import names_amd64
-
-ReadTemplate: TypeAlias = Callable[[TemplateVersion, str], LiveTemplate]
-"""Reads a version of a launch template; the text is the key that needs it."""
 
 _KEY: Final = "archshift:node_groups"
 
@@ -59,8 +56,6 @@ def fill_groups(groups: Mapping[str, EksNodeGroup], read: ReadTemplate) -> dict[
             fit them.
     """
     own = {name: _with_own_template(group, read) for name, group in groups.items()}
-    for group in groups.values():
-        _check_types(group, read)
     filled = {}
     for name, twin in own.items():
         original = own.get(twin.twin_of)
@@ -97,24 +92,6 @@ def _with_own_template(group: EksNodeGroup, read: ReadTemplate) -> EksNodeGroup:
     if named := sorted({"ami_family", "ami_type"} & group.typed):
         raise ArchshiftError(f"{key}.{named[0]}: the launch template names the AMI", f"remove {named[0]}")
     return replace(group, ami_type=CUSTOM)
-
-
-def _check_types(group: EksNodeGroup, read: ReadTemplate) -> None:
-    """Check the types of an imported group whose launch template names the type.
-
-    EKS does not describe them then, and with other types the guard would protect the wrong nodes.
-    """
-    live = group.live
-    if not group.import_name or not live or live.instance_types or not live.launch_template:
-        return
-    key = f"{_KEY}.{group.name}.instance_types"
-    named = read(live.launch_template, key).instance_type
-    configured = [kind.name for kind in group.instance_types]
-    if named and configured != [named]:
-        raise ArchshiftError(
-            f"{key}: {', '.join(configured)} is not what the launch template of {live.name!r} has",
-            f"write {named}",
-        )
 
 
 def _as_live(group: EksNodeGroup) -> LiveGroup:

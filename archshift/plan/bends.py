@@ -30,7 +30,8 @@ def bends_of(
         pods = inventory.scaled_pods.get(row.key, ())
         since = max((pod.cost_at for pod in pods), default="")
         entry = Entry.parse(live_entries.get(row.key, ""))
-        causes = () if row.exact else _causes(row, inventory.workloads[row.key], pods, since, entry)
+        scaled, others = _causes(row, inventory.workloads[row.key], pods, since, entry)
+        causes = () if row.exact else (*scaled, *others) or ("not known",)
         found.append(
             Bend(
                 workload=row.key,
@@ -38,6 +39,7 @@ def bends_of(
                 share=row.graviton / row.replicas,
                 since=since,
                 causes=causes,
+                scaled=bool(causes and scaled and not others),
             )
         )
     return tuple(found)
@@ -45,27 +47,28 @@ def bends_of(
 
 def _causes(
     row: PlannedWorkload, workload: Workload, pods: Sequence[Pod], since: str, entry: Entry | None
-) -> tuple[str, ...]:
+) -> tuple[list[str], list[str]]:
+    """Return what its autoscaler did, and what else happened; both empty if nobody knows."""
     if not since:
-        return ("not known: no pod has a deletion cost that tells when archshift last ordered its pods",)
+        return [], ["not known: no pod has a deletion cost that tells when archshift last ordered its pods"]
     new = [pod for pod in pods if pod.created > since]
     old = {pod.maker for pod in pods if pod.created <= since}
     if any(pod.maker not in old for pod in new):
-        return (f"its own rollout since {since}",)
+        return [], [f"its own rollout since {since}"]
     # The entry of a pin says nothing about the number of pods.
     before = entry.replicas if entry and entry.side is None else None
-    causes = []
+    scaled, others = [], []
     if before is not None and before != row.replicas:
         way = "up" if row.replicas > before else "down"
-        causes.append(f"scaled {way} from {before} to {counted(row.replicas, 'pod')}")
+        scaled.append(f"scaled {way} from {before} to {counted(row.replicas, 'pod')}")
     scaled_at = workload.autoscaled.scaled_at if workload.autoscaled else ""
     if before is None and scaled_at > since:
-        causes.append(f"its autoscaler changed its replicas, last at {scaled_at}")
+        scaled.append(f"its autoscaler changed its replicas, last at {scaled_at}")
     elif before is None and new and not scaled_at:
-        causes.append(f"not known: {counted(len(new), 'pod')} newer than {since}")
+        others.append(f"not known: {counted(len(new), 'pod')} newer than {since}")
     replaced = len(new) - max(0, row.replicas - (before or row.replicas))
     if replaced > 0 and (before is not None or (scaled_at and scaled_at <= since)):
-        causes.append(
+        others.append(
             f"{counted(replaced, 'pod')} replaced since {since}, by a lost node, an eviction or a restart"
         )
-    return tuple(causes) or ("not known",)
+    return scaled, others

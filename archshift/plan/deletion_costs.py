@@ -5,6 +5,10 @@ the lowest ``controller.kubernetes.io/pod-deletion-cost`` (``ActivePodsWithRanks
 k8s.io/kubernetes/pkg/controller/controller_utils.go, 1.36). A pod without the annotation has the cost 0. So
 pods that come later end first, if the costs are positive. A StatefulSet ends the highest ordinal first and
 reads no costs, so there the ordinals have to be on the right sides.
+
+An order may round each number of remaining pods up or down. Many small workloads that all round up would
+bend the share of the fleet. So the orders are made together: the pods of all workloads are taken in the
+sequence in which a growing load needs them, and each free choice goes to the side that the fleet lacks.
 """
 
 from collections import deque
@@ -27,10 +31,17 @@ _MOST: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """The share of a workload that is kept: ``graviton`` of ``replicas`` pods."""
+    """The share of a workload that is kept: ``graviton`` of ``replicas`` pods.
+
+    Attributes:
+        graviton: The pods on Graviton.
+        replicas: All pods.
+        fewest: The pods that its autoscaler always leaves, 1 or more.
+    """
 
     graviton: int
     replicas: int
+    fewest: int = 1
 
     @property
     def on_both_sides(self) -> bool:
@@ -61,36 +72,56 @@ class Standing:
     cost: int | None = None
 
 
-def costs_of(pods: Iterable[Standing], share: Proportion) -> dict[str, int]:
-    """Return the costs to write, by pod, so that the pods end in an order that keeps the share.
+def costs_of(workloads: Mapping[str, tuple[Sequence[Standing], Proportion]]) -> dict[str, dict[str, int]]:
+    """Return the costs to write, by workload and pod, so that the pods end in an order that keeps the share.
 
-    After each end, the pods that remain are less than one pod away from the share. If a side has too few pods
-    for that, the pods beyond end first. Costs that are right already stay.
+    After each end, the remaining pods of a workload are less than one pod away from its share. If a side has
+    too few pods for that, the pods beyond end first. The fleet is as near to its share as that permits, while
+    all its workloads are scaled down alike. Costs that are right already stay.
+
+    Args:
+        workloads: Any key to the pods of one ReplicaSet, and the share to keep.
     """
-    pods = sorted(pods, key=lambda pod: (-(pod.cost or 0), pod.name))
-    if len({pod.graviton for pod in pods}) < 2:
-        return {}
-    order, kept = _in_order(pods, share)
-    costs = _numbered(order, kept) or {pod.name: _FIRST - _GAP * at for at, pod in enumerate(order)}
-    return {pod.name: costs[pod.name] for pod in order if costs[pod.name] != pod.cost}
+    orders = {key: _Order(pods, share) for key, (pods, share) in workloads.items()}
+    _fill(orders)
+    return {key: order.costs() for key, order in orders.items()}
 
 
-def _in_order(pods: Sequence[Standing], share: Proportion) -> tuple[list[Standing], frozenset[str]]:
-    """Return the pods, those that stay longest first, and the names of those that keep their cost."""
-    ranked: deque[Standing] = deque()
-    free: dict[bool, deque[Standing]] = {True: deque(), False: deque()}
-    for pod in pods:
-        # Of two pods with the same cost nobody knows which one ends first.
-        if pod.cost is None or pod.cost <= 0 or (ranked and ranked[-1].cost == pod.cost):
-            free[pod.graviton].append(pod)
-        else:
-            ranked.append(pod)
-    left = {side: sum(pod.graviton == side for pod in pods) for side in (True, False)}
-    order: list[Standing] = []
-    kept: set[str] = set()
-    graviton = 0
-    while len(order) < len(pods):
-        sides = _sides(graviton, len(order) + 1, left, share)
+class _Order:
+    """The pods of one ReplicaSet, those that stay longest first."""
+
+    def __init__(self, pods: Sequence[Standing], share: Proportion) -> None:
+        self.share = share
+        self.pods: list[Standing] = []
+        self._kept: set[str] = set()
+        self._graviton = 0
+        self._ranked: deque[Standing] = deque()
+        self._free: dict[bool, deque[Standing]] = {True: deque(), False: deque()}
+        for pod in sorted(pods, key=lambda pod: (-(pod.cost or 0), pod.name)):
+            # Of two pods with the same cost nobody knows which one ends first.
+            if pod.cost is None or pod.cost <= 0 or (self._ranked and self._ranked[-1].cost == pod.cost):
+                self._free[pod.graviton].append(pod)
+            else:
+                self._ranked.append(pod)
+        self._left = {side: sum(pod.graviton == side for pod in pods) for side in (True, False)}
+        self.on_both_sides = all(self._left.values())
+
+    def needed_at(self) -> list[float]:
+        """Return the load, relative to the present one, at which each pod of the order is needed."""
+        pods, share = sum(self._left.values()), self.share
+        return [
+            0.0 if number <= share.fewest else (number - 0.5) / share.replicas
+            for number in range(1, pods + 1)
+        ]
+
+    def add(self, lacking: bool | None) -> bool:
+        """Take the next pod into the order, and return whether it is on Graviton.
+
+        Args:
+            lacking: Whether the fleet lacks pods on Graviton; None if it lacks none on either side.
+        """
+        sides = self._sides(lacking)
+        ranked, free = self._ranked, self._free
         blocked = ranked and ranked[0].graviton not in sides and not any(free[side] for side in sides)
         if blocked and ranked[1].graviton in sides:
             # One pod stands before others that could keep their costs.
@@ -98,23 +129,50 @@ def _in_order(pods: Sequence[Standing], share: Proportion) -> tuple[list[Standin
             free[pod.graviton].appendleft(pod)
         if ranked and ranked[0].graviton in sides:
             pod = ranked.popleft()
-            kept.add(pod.name)
+            self._kept.add(pod.name)
         else:
             side = next((side for side in sides if free[side]), sides[0])
             pod = free[side].popleft() if free[side] else _last_of(ranked, side)
-        order.append(pod)
-        left[pod.graviton] -= 1
-        graviton += pod.graviton
-    return order, frozenset(kept)
+        self.pods.append(pod)
+        self._left[pod.graviton] -= 1
+        self._graviton += pod.graviton
+        return pod.graviton
+
+    def costs(self) -> dict[str, int]:
+        """Return the costs to write, by pod; empty if every order is right."""
+        if not self.on_both_sides:
+            return {}
+        costs = _numbered(self.pods, self._kept) or {
+            pod.name: _FIRST - _GAP * at for at, pod in enumerate(self.pods)
+        }
+        return {pod.name: costs[pod.name] for pod in self.pods if costs[pod.name] != pod.cost}
+
+    def _sides(self, lacking: bool | None) -> list[bool]:
+        """Return the sides that the next pod may be on, the better first."""
+        if not all(self._left.values()):
+            return [self._left[True] > 0]
+        pods = len(self.pods) + 1
+        counts = {True: self._graviton + 1, False: self._graviton}
+        sides = [side for side in (True, False) if self.share.allows(counts[side], pods)]
+        return sorted(
+            sides, key=lambda side: (lacking not in (None, side), self.share.error(counts[side], pods))
+        )
 
 
-def _sides(graviton: int, pods: int, left: Mapping[bool, int], share: Proportion) -> list[bool]:
-    """Return the sides that the next pod may be on, the nearer to the share first."""
-    if not all(left.values()):
-        return [left[True] > 0]
-    counts = {True: graviton + 1, False: graviton}
-    sides = [side for side in (True, False) if share.allows(counts[side], pods)]
-    return sorted(sides, key=lambda side: share.error(counts[side], pods))
+def _fill(orders: Mapping[str, _Order]) -> None:
+    """Take all pods into the orders of their workloads."""
+    fleet = Proportion(
+        sum(order.share.graviton for order in orders.values()),
+        sum(order.share.replicas for order in orders.values()),
+    )
+    # Of pods that are needed at the same load, those first that leave no choice. The others make up for them.
+    sequence = sorted(
+        (load, order.on_both_sides, key) for key, order in orders.items() for load in order.needed_at()
+    )
+    graviton = 0
+    for pods, (_, _, key) in enumerate(sequence, 1):
+        with_it, without = fleet.error(graviton + 1, pods), fleet.error(graviton, pods)
+        graviton += orders[key].add(None if with_it == without else with_it < without)
 
 
 def _last_of(ranked: deque[Standing], side: bool) -> Standing:
@@ -123,7 +181,7 @@ def _last_of(ranked: deque[Standing], side: bool) -> Standing:
     return pod
 
 
-def _numbered(order: Sequence[Standing], kept: frozenset[str]) -> dict[str, int]:
+def _numbered(order: Sequence[Standing], kept: Container[str]) -> dict[str, int]:
     """Return a cost for each pod that falls along the order; empty if there is no room between kept costs."""
     costs: dict[str, int] = {}
     above: int | None = None
@@ -193,29 +251,41 @@ class Change:
 
 
 def changes_of(
-    pods: Sequence[Pod], sides: Mapping[str, str], share: Proportion | None, manager: str
-) -> list[Change]:
-    """Return the changes of the costs of one workload's pods.
+    pods: Mapping[str, Sequence[Pod]],
+    sides: Mapping[str, str],
+    kept: Mapping[str, Proportion],
+    manager: str,
+) -> dict[str, list[Change]]:
+    """Return the changes of the costs of each workload's pods; without workloads that need none.
 
     Args:
-        pods: Its pods that are not being deleted.
+        pods: The key of a workload to its pods that are not being deleted.
         sides: The name of a node to its architecture.
-        share: The share to keep; None to give all costs back.
+        kept: The key of a workload to the share to keep. All others give their costs back.
         manager: The stack's name in ``managedFields``. It gives back no costs of other stacks.
     """
-    back = [Change(pod, None) for pod in pods if pod.cost is not None and pod.cost_manager == manager]
-    if share is None or own_costs(pods):
-        return back
-    makers: dict[str, list[Pod]] = {}
-    for pod in pods:
-        if pod.owner and pod.owner.kind in READERS and sides.get(pod.node) in (ARM64, AMD64):
-            makers.setdefault(pod.maker, []).append(pod)
-    found = []
-    for made in makers.values():
-        by_name = {pod.name: pod for pod in made}
-        standing = [Standing(pod.name, sides[pod.node] == ARM64, pod.cost) for pod in made]
-        found += [Change(by_name[name], cost) for name, cost in costs_of(standing, share).items()]
-    return found
+    found: dict[str, list[Change]] = {}
+    made: dict[str, tuple[str, dict[str, Pod]]] = {}
+    for key, own in pods.items():
+        if key not in kept or own_costs(own):
+            found[key] = [
+                Change(pod, None) for pod in own if pod.cost is not None and pod.cost_manager == manager
+            ]
+            continue
+        for pod in own:
+            if pod.owner and pod.owner.kind in READERS and sides.get(pod.node) in (ARM64, AMD64):
+                made.setdefault(f"{key} {pod.maker}", (key, {}))[1][pod.name] = pod
+    standing = {
+        maker: (
+            [Standing(pod.name, sides[pod.node] == ARM64, pod.cost) for pod in by_name.values()],
+            kept[key],
+        )
+        for maker, (key, by_name) in made.items()
+    }
+    for maker, costs in costs_of(standing).items():
+        key, by_name = made[maker]
+        found.setdefault(key, []).extend(Change(by_name[name], cost) for name, cost in costs.items())
+    return {key: changes for key, changes in found.items() if changes}
 
 
 def own_costs(pods: Iterable[Pod]) -> str:
@@ -239,11 +309,11 @@ def costs_due(
         moving: The keys of workloads that get new pods in this update.
         manager: The stack's name for deletion costs in ``managedFields``.
     """
+    changes = changes_of(pods, sides, kept, manager)
     return tuple(
         key
         for key, own in sorted(pods.items())
-        if changes_of(own, sides, kept.get(key), manager)
-        or (key in kept and key in moving and kept[key].on_both_sides and _reads_costs(own))
+        if key in changes or (key in kept and key in moving and kept[key].on_both_sides and _reads_costs(own))
     )
 
 

@@ -1,21 +1,63 @@
 """What an update changes on node groups that exist, and must not change while pods run there. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.scheduling import Unmet
 from archshift.common.architectures import ARCHITECTURES, display
 from archshift.common.kubernetes import ARCHITECTURE_LABEL, OURS
 from archshift.common.text import counted, first_few
 from archshift.nodes.groups import RETIRED, EksNodeGroup, Node, Taint
-from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.live_groups import EFFECTS, LiveGroup
 from archshift.plan import reasons
 
 STRANDED_WAY_OUT: Final = (
     "leave a group of this side without the taint or with the label, or first move the pods (arm_ratio, "
     "archshift drain)"
 )
+
+
+def as_sent(group: EksNodeGroup, state: Mapping[str, Any] | None) -> EksNodeGroup:
+    """Return a group as EKS will have it: the engine sends only what differs from the stack's state.
+
+    Somebody may have changed the group at EKS since the last update. Then the settings differ from EKS, but
+    an update does not change it back.
+
+    Args:
+        group: The group as configured.
+        state: The outputs of its resource in the state; None if the stack does not have it yet. Then the
+            engine compares with EKS.
+    """
+    live = group.live
+    if live is None or state is None or group.released:
+        return group
+    sizes, update = state.get("scalingConfig") or {}, state.get("updateConfig") or {}
+    if (sizes.get("minSize"), sizes.get("desiredSize"), sizes.get("maxSize")) == (
+        group.min_size,
+        group.desired_size,
+        group.max_size,
+    ):
+        group = replace(group, min_size=live.min_size, desired_size=live.desired_size, max_size=live.max_size)
+    share = update.get("maxUnavailablePercentage")
+    if (f"{share:g}%" if share else update.get("maxUnavailable")) == group.max_unavailable:
+        group = replace(group, max_unavailable=live.max_unavailable or group.max_unavailable)
+    known, wanted = state.get("labels") or {}, group.node_labels
+    stay = {key: value for key, value in live.labels.items() if known.get(key) == wanted.get(key)}
+    there = {(taint["key"], taint.get("value") or "", taint["effect"]) for taint in state.get("taints") or ()}
+
+    def is_sent(taint: Taint) -> bool:
+        return ((taint.key, taint.value, EFFECTS[taint.effect]) in there) != (taint in group.node_taints)
+
+    kept = [taint for taint in live.taints if taint not in group.taints and not is_sent(taint)]
+    return replace(
+        group,
+        labels={**group.labels, **{key: value for key, value in stay.items() if not key.startswith(OURS)}},
+        taints=(*group.taints, *kept),
+        retired=group.retired if is_sent(RETIRED) else RETIRED in live.taints,
+    )
 
 
 def change_of(group: EksNodeGroup) -> str:
@@ -92,6 +134,28 @@ def shrinks_too_far(group: EksNodeGroup, nodes: int, busy: Collection[str], pods
     )
 
 
+def _unmet(
+    workload: Workload,
+    later: Collection[Node],
+    changed: Iterable[tuple[Node, Node]],
+    known: dict[str, Unmet | None],
+) -> Unmet | None:
+    """Return why a change of nodes leaves a workload none; workloads with equal rules share one answer."""
+    rules = workload.rules
+    if rules not in known:
+        unmet = workload.why_nowhere(later, each_pod=False)
+        by_change = unmet and any(
+            workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed
+        )
+        known[rules] = unmet if by_change else None
+    return known[rules]
+
+
+def _admission_of(node: Node) -> tuple[object, ...]:
+    """Return what decides which pods a node takes, whatever their requests of CPU and memory."""
+    return node.labels, node.lasting_taints, node.devices, node.variants, node.choices, node.unknown
+
+
 def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
     """Return which pods no node of their side would take any more after an update; empty if there are none.
 
@@ -106,14 +170,20 @@ def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
     for side in ARCHITECTURES:
         later = {node.name: node for node in nodes if node.architecture == side}
         # Nodes that go altogether are the guard's matter.
-        changed = [(node, later[node.name]) for node in inventory.nodes if node.name in later]
+        changed = [
+            (now, then)
+            for now in inventory.nodes
+            if (then := later.get(now.name)) and _admission_of(now) != _admission_of(then)
+        ]
+        if not changed:
+            continue  # as in most updates
+        known: dict[str, Unmet | None] = {}
         found = {
             key: unmet
             for key, workload in sorted(workloads.items())
             if inventory.on(key, side)
             and not on_every_node(workload.kind)
-            and (unmet := workload.why_nowhere(later.values(), each_pod=False))
-            and any(workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed)
+            and (unmet := _unmet(workload, later.values(), changed, known))
         }
         if found:
             pods = sum(inventory.on(key, side) for key in found)

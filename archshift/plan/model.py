@@ -99,6 +99,8 @@ class PlannedWorkload:
         replicas: The number of permanent pods.
         wanted: The number of pods wanted on Graviton; None if archshift leaves its pods where they are.
         graviton: The number of pods on Graviton now.
+        waiting: With ``placement: admission``: how many of its pods have no node, and will start where they
+            belong.
         reason: Why archshift does not simply move it; empty if it does.
         movable: Whether it is part of the fleet.
         patch: The body of its server-side-apply patch; None if it gets none.
@@ -129,6 +131,7 @@ class PlannedWorkload:
     replicas: int
     wanted: int | None
     graviton: int
+    waiting: int = 0
     action: Action = "move"
     owner: str = ""
     reason: str = ""
@@ -190,7 +193,7 @@ class PlannedWorkload:
         """The number of pods that the update replaces; 0 for DaemonSets, which have no number of pods."""
         if self.restarts:
             return self.replicas
-        return self.moves if self.entry else 0
+        return max(0, self.moves - self.waiting) if self.entry else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,7 @@ class Bend:
         share: The present share.
         since: When archshift last ordered its pods, as the API server writes times; empty if it is not known.
         causes: What changed the share since then; empty if it is the wanted one.
+        scaled: Whether its autoscaler alone changed it, as far as the cluster shows.
     """
 
     workload: str
@@ -228,6 +232,7 @@ class Bend:
     share: float
     since: str = ""
     causes: tuple[str, ...] = ()
+    scaled: bool = False
 
     def __str__(self) -> str:
         text = f"{self.workload}: {self.share:.0%} of its pods on Graviton, {self.wanted:.0%} wanted"
@@ -262,6 +267,7 @@ class Plan:
         kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
         costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
         bends: The shares of autoscaled workloads.
+        drift: The workloads and namespaces that differ for another reason than an autoscaler's work.
     """
 
     arm_ratio: float
@@ -285,6 +291,7 @@ class Plan:
     kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
     costs_due: tuple[str, ...] = ()
     bends: tuple[Bend, ...] = ()
+    drift: tuple[str, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:

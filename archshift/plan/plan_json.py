@@ -60,6 +60,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "moves": plan.moves,
         "restarted_pods": plan.restarted_pods,
         "advice": plan.advice,
+        "drift": list(plan.drift),
     }
 
 

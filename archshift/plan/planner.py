@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Autoscaler, Inventory
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import NOTHING
@@ -31,7 +31,7 @@ from archshift.plan.model import (
 )
 from archshift.plan.reachability import sites
 from archshift.plan.rows import row_of
-from archshift.plan.steering import Admission, Steering, with_companions, with_reach
+from archshift.plan.steering import Admission, Draft, Steering, with_companions, with_neighbours, with_reach
 
 
 def make_plan(
@@ -81,29 +81,24 @@ def make_plan(
         possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed, admission
     )
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = with_reach(drafts, sites(nodes, groups))
+    places = sites(nodes, groups)
+    drafts = with_reach(drafts, places, inventory)
     drafts = with_companions(drafts, steering, inventory, possible)
-    counts = apportion(
-        arm_ratio,
-        [
-            Share(
-                draft.workload.key,
-                draft.workload.replicas,
-                steering.rules_of(draft.workload).wave,
-                steering.rules_of(draft.workload).max_ratio,
-                draft.reach.levels,
-                draft.unit,
-            )
-            for draft in drafts
-            if draft.movable
-        ],
-    )
+    counts = _counts(arm_ratio, drafts, steering)
+    while (apart := with_neighbours(drafts, counts, inventory, places)) != drafts:
+        # Others take the share of those that stay where they are.
+        drafts = apart
+        counts = _counts(arm_ratio, drafts, steering)
     units = {d.unit: counts[d.workload.key] > 0 for d in drafts if d.unit and d.workload.replicas}
     planned = tuple(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
-    kept = {row.key: share for row in planned if (share := _kept_share(row))}
+    kept = {
+        row.key: share
+        for row in planned
+        if (share := _kept_share(row, inventory.workloads[row.key].autoscaled))
+    }
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.
     balances = balance([replace(node, schedulable=True) for node in nodes], demands)
@@ -134,14 +129,32 @@ def make_plan(
     )
 
 
-def _kept_share(row: PlannedWorkload) -> Proportion | None:
+def _counts(arm_ratio: float, drafts: Iterable[Draft], steering: Steering) -> dict[str, int]:
+    return apportion(
+        arm_ratio,
+        [
+            Share(
+                draft.workload.key,
+                draft.workload.replicas,
+                steering.rules_of(draft.workload).wave,
+                steering.rules_of(draft.workload).max_ratio,
+                draft.reach.levels,
+                draft.unit,
+            )
+            for draft in drafts
+            if draft.movable
+        ],
+    )
+
+
+def _kept_share(row: PlannedWorkload, scaler: Autoscaler | None) -> Proportion | None:
     """Return the share that an autoscaled workload keeps while it is scaled down; None if it has none."""
     # A workload that cannot be placed now keeps its entry or its patch, and so its share.
     wanted = row.graviton if row.wanted is None and row.action == "keep" else row.wanted
-    if wanted is None or not (row.placed and row.autoscaled and row.replicas):
+    if wanted is None or not (row.placed and scaler and row.replicas):
         return None
     # One that waits wants what is there, and during a rollout that can be more than its replicas.
-    return Proportion(min(wanted, row.replicas), row.replicas)
+    return Proportion(min(wanted, row.replicas), row.replicas, max(1, min(scaler.fewest, row.replicas)))
 
 
 def _blockers(

@@ -1,12 +1,14 @@
 """What an update does to existing NodePools: which nodes it replaces, and whose fields it changes. Pure."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
 from archshift.cluster.ownership import Path, owners
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import POOL_LABEL
+from archshift.common.kubernetes import OURS, POOL_LABEL
 from archshift.common.text import counted
 from archshift.nodes.groups import Node, NodePool
 from archshift.nodes.node_pools import LivePool, manifest, template_changes
@@ -15,6 +17,19 @@ from archshift.nodes.requirements import Requirement
 _DISRUPTION: Final = ("budgets", "consolidateAfter", "consolidationPolicy")
 
 _IN_TEMPLATE: Final = ("annotations", "labels")
+
+FORMER: Final = f"{OURS}former"
+"""The annotation of a NodePool that the stack has taken over: what its fields had before the settings."""
+
+_BLOCKS: Final = (
+    (),
+    ("limits",),
+    ("disruption",),
+    ("template", "metadata", "annotations"),
+    ("template", "metadata", "labels"),
+    ("template", "spec"),
+)
+"""The paths of the maps in a spec whose values settings change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +124,83 @@ def sentence(pool: NodePool, live: LivePool, nodes: Sequence[Node], manager: str
             False,
         )
     return "", False
+
+
+def own_spec(live: LivePool, manager: str) -> dict[str, Any]:
+    """Return the spec that a NodePool would have without the stack's settings.
+
+    What the owner has changed since then counts, and not the value of before.
+
+    Args:
+        live: The NodePool now.
+        manager: The field manager of the stack's NodePools.
+    """
+    spec: dict[str, Any] = deepcopy(dict(live.spec))
+    for path, former in _marks(live.annotations.get(FORMER, "")):
+        *block, name = path
+        part = spec
+        for key in block:
+            part = part.setdefault(key, {})
+        names = {owner.manager for owner in owners(live.managed_fields, _in_managed_fields(path))}
+        if name in part and manager not in names:
+            continue
+        part.pop(name, None)
+        for value in former:
+            part[name] = value
+    return _without_empty(spec)
+
+
+def former_values(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return the annotation that tells ``own_spec`` what the settings change; empty if they change nothing.
+
+    Args:
+        own: The spec without the settings.
+        wanted: The spec with them.
+    """
+    before, after = _fields(own), _fields(wanted)
+    changes = [
+        [list(path), *([before[path]] if path in before else [])]
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    ]
+    return json.dumps(changes, separators=(",", ":"), sort_keys=True) if changes else ""
+
+
+def _fields(spec: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    fields: dict[tuple[str, ...], Any] = {}
+    for block in _BLOCKS:
+        part: Any = spec
+        for key in block:
+            part = part.get(key) or {}
+        fields |= {(*block, name): value for name, value in part.items()}
+    maps = {block[:1] for block in _BLOCKS}
+    return {path: value for path, value in fields.items() if path not in maps}
+
+
+def _marks(text: str) -> list[tuple[tuple[str, ...], list[Any]]]:
+    """Return paths, each with its former value or none; none at all if somebody else wrote the annotation."""
+    try:
+        marks = [(tuple(path), former[:1]) for path, *former in json.loads(text or "[]")]
+    except (TypeError, ValueError):
+        return []
+    known = all(path[:-1] in _BLOCKS and {*map(type, path)} == {str} for path, _ in marks)
+    return marks if known else []
+
+
+def _in_managed_fields(path: Sequence[str]) -> Path:
+    return ("f:spec", *(f"f:{key}" for key in path))
+
+
+def _without_empty(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec without the optional maps that have nothing any more."""
+    for name in ("limits", "disruption"):
+        if spec.get(name) == {}:
+            del spec[name]
+    meta = (spec.get("template") or {}).get("metadata") or {}
+    for name in _IN_TEMPLATE:
+        if meta.get(name) == {}:
+            del meta[name]
+    return spec
 
 
 def check_owners(pool: NodePool, live: LivePool, manager: str) -> None:

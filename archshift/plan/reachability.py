@@ -17,6 +17,7 @@ from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
+from archshift.common.text import joined
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 
@@ -74,6 +75,7 @@ class Rule:
         by_affinity: Only nodes that the pod's node selector and affinity admit count as domains.
         by_taints: Only nodes whose taints the pod tolerates count as domains.
         old_pods: It counts the pods of older revisions too, which are there during a rollout.
+        host_port: It comes from a port of the node that each pod takes, as an anti-affinity over nodes.
     """
 
     label: str
@@ -83,6 +85,7 @@ class Rule:
     by_affinity: bool = True
     by_taints: bool = False
     old_pods: bool = True
+    host_port: bool = False
 
 
 def own_rules(workload: Workload) -> tuple[Rule, ...]:
@@ -112,7 +115,8 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
         for term in template.anti_affinity
         if selects_own_pods(term, workload)
     ]
-    return tuple(dict.fromkeys((*spreads, *apart)))
+    ports = [Rule(label=HOSTNAME_LABEL, skew=1, even=False, host_port=True)] if template.host_ports else []
+    return tuple(dict.fromkeys((*spreads, *apart, *ports)))
 
 
 def counts_old_pods(rule: Mapping[str, Any], template: Template) -> bool:
@@ -146,12 +150,25 @@ FREE: Final = Reach()
 """Every number of pods is reachable."""
 
 
-def reaches(workloads: Iterable[Workload], places: Sequence[Site]) -> dict[str, Reach]:
-    """Return ``reach`` of these workloads by key. Those with equal rules and sizes share one answer."""
+def reaches(
+    workloads: Iterable[Workload], places: Sequence[Site], graviton: Mapping[str, int] | None = None
+) -> dict[str, Reach]:
+    """Return ``reach`` of these workloads by key. Those with equal rules and sizes share one answer.
+
+    Args:
+        workloads: Workloads with replicas.
+        places: From ``sites``.
+        graviton: Key to the number of its pods on Graviton now.
+    """
     known: dict[object, Reach] = {}
     answers = {}
     for workload in workloads:
         rules = own_rules(workload)
+        if workload.requests.devices:
+            answers[workload.key] = _with_devices(
+                reach(workload, places), workload, places, (graviton or {}).get(workload.key, 0)
+            )
+            continue
         if not rules:
             answers[workload.key] = FREE
             continue
@@ -197,6 +214,43 @@ def reach(workload: Workload, places: Sequence[Site]) -> Reach:
         tuple(sorted(levels)) or (high,),
         {level: side for level, side in levels.items() if side} if levels else {high: ARM64},
         _limit(both, rules, pods, low, high),
+    )
+
+
+def _with_devices(base: Reach, workload: Workload, places: Sequence[Site], graviton: int) -> Reach:
+    """Return the numbers of pods for which both sides have enough devices, such as GPUs.
+
+    A device plugin may be away for a while, so what runs on a side now has its devices there.
+
+    Args:
+        base: The numbers that the workload's own rules permit.
+        workload: The workload.
+        places: From ``sites``.
+        graviton: The number of its pods on Graviton now.
+    """
+    pods, room = workload.replicas, dict.fromkeys(ARCHITECTURES, 0)
+    least: dict[Architecture, str] = {}
+    for site in places:
+        side = next((side for side in ARCHITECTURES if site.node.architecture == side), None)
+        if side is None or not workload.may_run_on(site.node):
+            continue
+        have = dict(site.node.devices or ())
+        # A node to come has some devices in an unknown amount.
+        rooms = {name: have[name] // amount for name, amount in workload.requests.devices if have.get(name)}
+        scarce = min(rooms, key=lambda name: rooms[name], default="")
+        least[side] = scarce or least.get(side, "")
+        room[side] += rooms[scarce] if scarce and not site.many else pods
+    high = max(min(pods, room[ARM64]), graviton)
+    low = min(max(0, pods - room[AMD64]), graviton)
+    levels = tuple(level for level in base.levels or range(pods + 1) if low <= level <= high)
+    if (low == 0 and high >= pods) or not levels:
+        return base
+    side, most = (ARM64, high) if high < pods else (AMD64, pods - low)
+    limit = reasons.limited_by_devices(least.get(side, ""), most, pods, side)
+    return Reach(
+        levels,
+        {level: side for level, side in base.by_preference.items() if level in levels},
+        joined(base.limit, limit),
     )
 
 
@@ -497,6 +551,6 @@ def _limit(terrain: _Terrain, rules: Sequence[Rule], pods: int, low: int, high: 
         arm, amd, both = terrain.domains(index)
         there, all_domains = (arm if side == ARM64 else amd) + both, arm + amd + both
         if there < all_domains or not rule.even:
-            what = "anti-affinity" if not rule.even else "spread"
+            what = "host port" if rule.host_port else "spread" if rule.even else "anti-affinity"
             return reasons.limited(what, rule.label, most, pods, side, there, all_domains)
     return ""

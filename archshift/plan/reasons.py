@@ -26,6 +26,7 @@ ROLLS_WITH_SURGE: Final = "it rolls out, because its limits let no pod be away"
 RUN_PULUMI_UP: Final = "its placement is not what the plan wants; run pulumi up"
 ROLLS_OUT: Final = "a rollout of it is in progress"
 NONE_MAY_BE_AWAY: Final = "its rollout limits allow no unavailable pod; --restart restarts all its pods"
+CAME_BACK: Final = "the scheduler sent its evicted pods back; archshift tries again when pods or nodes change"
 MAX_PODS: Final = "--max-pods permits no more evictions"
 SPREADS_ITSELF: Final = "left alone: spreads its pods over kubernetes.io/arch itself (DoNotSchedule)"
 FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
@@ -145,7 +146,7 @@ def limited(rule: str, label: str, most: int, pods: int, side: Architecture, the
     """Say how many pods of a workload its own hard rule lets run on a side, and why.
 
     Args:
-        rule: The kind of rule: ``spread`` or ``anti-affinity``.
+        rule: The kind of rule: ``spread``, ``anti-affinity`` or ``host port``.
         label: The node label of the rule.
         most: The most pods that may run on the side.
         pods: All its pods.
@@ -154,13 +155,20 @@ def limited(rule: str, label: str, most: int, pods: int, side: Architecture, the
         domains: The number of the label's values among all nodes.
     """
     name = display(side)
-    if label == HOSTNAME_LABEL:
+    if rule == "host port":
+        nodes = f"it may use {there} {name} nodes"
+    elif label == HOSTNAME_LABEL:
         rule, nodes = f"{rule} over nodes", f"it may use {there} {name} nodes"
     elif label == ZONE_LABEL:
         rule, nodes = f"{rule} over zones", f"{name} nodes are in {there} of {domains} zones"
     else:
         rule, nodes = f"{rule} over {label}", f"{name} nodes have {there} of its {domains} values"
     return f"its own {rule} lets at most {most} of its {pods} pods run on {name}, because {nodes}"
+
+
+def limited_by_devices(device: str, most: int, pods: int, side: Architecture) -> str:
+    """Say that the nodes of a side have devices for some pods of a workload only."""
+    return f"{display(side)} nodes have {device} for {most} of its {pods} pods"
 
 
 def must_run_beside(companions: Sequence[str], side: Architecture) -> str:
@@ -201,6 +209,19 @@ def together(others: Sequence[str]) -> str:
     """Say that all pods of some workloads change sides together."""
     beside = first_few(others) if others else "each other"
     return f"all its pods move together, because they must run beside {beside}"
+
+
+def must_stay_apart(others: Sequence[str], side: Architecture) -> str:
+    """Say that a required pod anti-affinity keeps a workload off a side.
+
+    Args:
+        others: The keys of the workloads whose pods its pods must not meet.
+        side: The side.
+    """
+    return (
+        f"its pods must stay apart from those of {first_few(others)} (required pod anti-affinity or the same "
+        f"host port), and {display(side)} has too few nodes for all"
+    )
 
 
 def waits_for_nodes(side: Architecture) -> str:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Inventory, Workload
+from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.plan import reasons
 from archshift.plan.model import Plan, PlannedWorkload
+from archshift.plan.rows import tried_before
+from archshift.plan.scaling import most_off
 
 
 def rebalancing(
@@ -35,7 +38,21 @@ def rebalancing(
             left[row.key] = reasons.ROLLS_OUT
         elif not (workload.most_away or restart):
             left[row.key] = reasons.NONE_MAY_BE_AWAY
+        elif not row.entry and _came_back(row, workload, inventory):
+            left[row.key] = reasons.CAME_BACK
         else:
             entry = live_entries.get(row.key, "")
             rows.append(replace(row, entry=entry, restarts=not workload.most_away))
     return rows, left
+
+
+def _came_back(row: PlannedWorkload, workload: Workload, inventory: Inventory) -> bool:
+    """Return whether the last rebalance evicted these pods in vain, and nothing is different now.
+
+    With ``placement: patches``, a soft rule places the pods of an autoscaled workload. Near its share, it may
+    send each successor back. A rebalance each hour would then restart a pod each hour for nothing.
+    """
+    side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
+    template = workload.template
+    near = row.moves <= most_off(row.replicas, soft_rules=template.has_soft_rules)
+    return row.autoscaled and near and tried_before(template, row.graviton, inventory.nodes, side)

@@ -66,7 +66,8 @@ def row_of(
         return _kept(row, workload, steering.rules_of(workload).reason) if keeps else row
     row, target = _aimed(row, draft, arm_ratio, inventory, steering, units)
     if steering.admission and not on_every_node(workload.kind):
-        return _at_admission(row, workload, target, steering, steering.admission)
+        waiting = inventory.waiting.get(workload.key, ()).count(str(target))
+        return _at_admission(replace(row, waiting=waiting), workload, target, steering, steering.admission)
     return _patched(row, draft, target, inventory, steering)
 
 
@@ -119,7 +120,7 @@ def _at_admission(
         admission: What counts at admission.
     """
     patched = admission.patched.get(workload.key)
-    rolls = bool(row.moves) and not workload.most_away and workload.kind in CONTROLLERS
+    rolls = row.moves > row.waiting and not workload.most_away and workload.kind in CONTROLLERS
     side = steering.waits(row, rolls=rolls or patched is not None)
     waits = reasons.waits_for_nodes(side) if side else steering.waits_for_owner(workload, rolls=rolls)
     if waits and (row.moves or side):
@@ -217,7 +218,7 @@ def _patched(
             row = replace(
                 row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
             )
-        elif _tried(template, row.graviton, inventory.nodes, side):
+        elif tried_before(template, row.graviton, inventory.nodes, side):
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
         else:
             changed = True
@@ -251,8 +252,15 @@ def _patched(
     )
 
 
-def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
-    """Return whether the last rollout ended with these pods on Graviton, on as many nodes as now or more."""
+def tried_before(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
+    """Return whether the last rollout or rebalance ended with these pods on Graviton, and with these nodes.
+
+    Args:
+        template: The pod template.
+        graviton: The number of pods on Graviton.
+        nodes: The nodes now.
+        side: The side that lacks pods.
+    """
     last = template.inexact
     return (
         last is not None
@@ -366,12 +374,13 @@ def _scaled(
 def _rule(draft: Draft, target: Entry, share: float, most: int, steering: Steering) -> Scaling | None:
     """Return how an autoscaled workload keeps its share: by its live rule, if that is right for the share."""
     template, workload, zones = draft.template, draft.workload, steering.zones
-    rule = scaling.scaling_of(template, share, most, zones=zones, tainted=steering.tainted)
+    guessed = workload.autoscaled is None or workload.autoscaled.most is None
+    rule = scaling.scaling_of(template, share, most, zones=zones, tainted=steering.tainted, guessed=guessed)
     if rule is None:
         return None
     live = steering.admission.live(workload) if steering.admission else None
     within = live.scaling.within if live and live.scaling else _live_bound(template)
-    if within and workload.autoscaled and workload.autoscaled.most is None:
+    if within and guessed:
         # Only a guess says the most pods, and it changes with the present pods.
         pods = 2 * target.replicas
         enough = placement.max_skew(round(share * pods), pods)
@@ -393,7 +402,7 @@ def _rule(draft: Draft, target: Entry, share: float, most: int, steering: Steeri
     # Nodes come and go, and with them the last one of a zone or one without a taint. Another rule for the
     # same share is not worth a rollout of all pods.
     others = (
-        scaling.scaling_of(template, share, most, zones=number, tainted=tainted)
+        scaling.scaling_of(template, share, most, zones=number, tainted=tainted, guessed=guessed)
         for number in (range(1, _MOST_ZONES + 1) if zones else (0,))
         for tainted in (True, False)
     )

@@ -47,6 +47,9 @@ _BY_HOST_BESIDE: Final = 0.12
 All nodes are compared to the fullest one, which has a pod of the workload more than the node that gets the
 next. That makes a difference between the sides smaller, most of all while there are few pods. Where the nodes
 are in proportion to the share, both sides have as many pods on a node. Fitted for 12 to 48 nodes.
+
+While there are few pods, that is no constant: the preference of a workload with at most ``n`` pods is too
+large by its ``n``-th part, and would round the smaller side down at each number of pods.
 """
 
 _NEARLY_EVEN: Final = 0.99
@@ -61,7 +64,9 @@ SOFT_SHARE_OFF: Final = 0.15
 """The same where the application has soft rules of its own."""
 
 
-def scaling_of(template: Template, share: float, most: int, *, zones: int, tainted: bool) -> Scaling | None:
+def scaling_of(
+    template: Template, share: float, most: int, *, zones: int, tainted: bool, guessed: bool = False
+) -> Scaling | None:
     """Return how a workload keeps its share; None if its own rules already spread its pods over sides.
 
     Args:
@@ -70,6 +75,8 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
         most: The most pods that its autoscaler makes, 1 or more.
         zones: The number of zones of the nodes; 0 if they have none.
         tainted: Whether all nodes have the soft taint of their side.
+        guessed: Whether nobody says the most pods. The guess changes with the present pods, and the rule
+            must not.
     """
     soft = [each for each in _constraints(template) if each.get("whenUnsatisfiable") == "ScheduleAnyway"]
     if any(each.get("topologyKey") == ARCH_LABEL for each in soft):
@@ -91,6 +98,8 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
         constant -= _BY_HOST * by_host
         spread = 1 + max(0, round(constant))
         weight = max(0.0, _POINTS * (1 - ratio) - _BY_HOST_POINTS * by_host)
+        if by_host and not guessed:
+            weight *= 1 - 1 / most
     tolerates: Architecture | None = None
     if template.stays_apart and ratio < _NEARLY_EVEN:
         weight += _APART

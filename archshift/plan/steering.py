@@ -17,6 +17,7 @@ from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
+from archshift.plan.neighbours import Tenant, crowded_out
 from archshift.plan.reachability import FREE, Reach, Site, reaches
 
 
@@ -83,10 +84,11 @@ class Draft:
         return self.action == "hold" and unknown and not self.configured
 
 
-def with_reach(drafts: Iterable[Draft], places: Sequence[Site]) -> list[Draft]:
-    """Return the drafts, with the numbers of pods that their own rules let run on Graviton."""
+def with_reach(drafts: Iterable[Draft], places: Sequence[Site], inventory: Inventory) -> list[Draft]:
+    """Return the drafts, with the numbers of pods that their rules and devices let run on Graviton."""
     drafts = list(drafts)
-    found = reaches([draft.workload for draft in drafts if draft.movable], places)
+    graviton = {draft.workload.key: inventory.on(draft.workload.key, ARM64) for draft in drafts}
+    found = reaches([draft.workload for draft in drafts if draft.movable], places, graviton)
     return [_undivided(replace(draft, reach=found.get(draft.workload.key, FREE))) for draft in drafts]
 
 
@@ -120,6 +122,44 @@ def with_companions(
     tied = bonds(members, nodes, evicts=steering.admission is not None)
     return [
         _bound(draft, tied[draft.workload.key]) if draft.workload.key in tied else draft for draft in drafts
+    ]
+
+
+def with_neighbours(
+    drafts: Sequence[Draft], counts: Mapping[str, int], inventory: Inventory, places: Sequence[Site]
+) -> list[Draft]:
+    """Return the drafts, with workloads kept where they are that may find no place apart from others.
+
+    Args:
+        drafts: The decisions.
+        counts: Key to the number of its pods on Graviton, of each movable workload.
+        inventory: The cluster now.
+        places: Where pods may run.
+    """
+    everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+    if not any(each.template.anti_affinity or each.template.host_ports for each in everything):
+        return [*drafts]
+    graviton = {draft.workload.key: counts.get(draft.workload.key) for draft in drafts}
+
+    def tenant(workload: Workload) -> Tenant:
+        count = graviton.get(workload.key)
+        pods = {side: inventory.on(workload.key, side) for side in ARCHITECTURES}
+        if count is not None:
+            pods = {ARM64: count, AMD64: workload.replicas - count}
+        return Tenant(
+            workload=workload,
+            pods=pods,
+            present=inventory.sides(workload.key),
+            movable=count is not None,
+        )
+
+    crowded = crowded_out(map(tenant, everything), places)
+    units = {draft.unit: crowded[draft.workload.key] for draft in drafts if draft.workload.key in crowded}
+    return [
+        _bound(draft, bond)
+        if (bond := crowded.get(draft.workload.key) or (units.get(draft.unit) if draft.unit else None))
+        else draft
+        for draft in drafts
     ]
 
 

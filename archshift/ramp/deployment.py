@@ -5,7 +5,7 @@ remove the gate that judges it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,27 +19,59 @@ DIGEST: Final = "ARCHSHIFT_CONFIG"
 """The environment variable with the hash of the configuration that was checked. The pipeline sets it."""
 
 OUTPUT: Final = "commit"
-"""The stack's output with the commit that was deployed last; missing after an update by hand."""
+"""The output with the commit, of the stack and of the component of the patches; missing after an update by
+hand."""
+
+CLUSTER: Final = "EKS_CLUSTER"
+"""The environment variable with the cluster's name at EKS, for a stack without ``archshift:cluster``."""
+
+_CLUSTER_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}")
+_CONTEXT: Final = re.compile(r"[0-9A-Za-z_][^\s\x00-\x1f\x7f]{0,252}")
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
+_WORKLOADS: Final = "archshift:index:WorkloadPatches"
+_GATE: Final = "archshift:index:Gate"
+"""The types of the resources whose outputs say what an update tried, also if it failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployed:
-    """What the stack's state says of its last update.
+class Update:
+    """An update of the stack.
 
     Attributes:
-        ratio: Its arm_ratio; None for a stack that was never deployed.
-        commit: Its commit; empty if an update by hand came last.
+        ratio: Its arm_ratio.
+        commit: Its commit; empty for an update by hand.
     """
 
-    ratio: float | None = None
+    ratio: float
     commit: str = ""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What the stack's state says of its last updates.
+
+    Attributes:
+        last: The last update that ended well; None if there was none.
+        failed: The update after it that moved pods and failed; None if there was none.
+        gated: Whether the state has a required gate.
+    """
+
+    last: Update | None = None
+    failed: Update | None = None
+    gated: bool = False
+
     @property
-    def measurable(self) -> bool:
-        """Whether pods run on Graviton, so that the gate can measure them."""
-        return self.ratio is not None and self.ratio > 0
+    def base(self) -> Update | None:
+        """The update whose gate judges the next step; None if no update has moved pods yet."""
+        return self.last or self.failed
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The updates between which the pods are now."""
+        return tuple(one for one in (self.last, self.failed) if one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +87,49 @@ class Configured:
     gated: bool
 
 
-def read_outputs(outputs: Mapping[str, Any]) -> Deployed:
-    """Return what the stack's outputs say of its last update.
+def read_state(outputs: Mapping[str, Any], resources: Iterable[Any]) -> Deployed:
+    """Return what the stack's state says of its last updates.
+
+    The engine records the stack's outputs only after an update that ended well. The component of the patches
+    records its own outputs before the first pod moves.
+
+    Args:
+        outputs: The stack's outputs.
+        resources: The resources of the state, as ``pulumi stack export`` prints them.
 
     Raises:
-        ArchshiftError: The outputs have an arm_ratio that is not a number from 0 to 1.
+        ArchshiftError: An arm_ratio there is not a number from 0 to 1.
     """
-    if "arm_ratio" not in outputs:
-        return Deployed()
-    ratio, commit = outputs["arm_ratio"], outputs.get(OUTPUT)
+    last = _update(outputs, "arm_ratio")
+    tried, gated = None, False
+    for resource in resources:
+        if not isinstance(resource, Mapping) or not isinstance(resource.get("outputs"), Mapping):
+            continue
+        own = resource["outputs"]
+        if resource.get("type") == _WORKLOADS:
+            # Earlier versions recorded no commit there.
+            tried = _update({OUTPUT: last.commit if last else "", **own}, "ratio")
+        elif resource.get("type") == _GATE:
+            gated = own.get("required") is not False
+    same = tried and last and tried.commit == last.commit and same_ratio(tried.ratio, last.ratio)
+    return Deployed(last=last, failed=None if same else tried, gated=gated)
+
+
+def _update(outputs: Mapping[str, Any], name: str) -> Update | None:
+    if name not in outputs:
+        return None
+    ratio, commit = outputs[name], outputs.get(OUTPUT)
     try:
         share = float(ratio) if isinstance(ratio, int | float | str) and not isinstance(ratio, bool) else -1.0
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
         raise ArchshiftError(
-            f"the stack's output arm_ratio, {str(ratio)[:40]!r}, is not a number from 0.0 to 1.0",
+            f"the stack's output {name}, {str(ratio)[:40]!r}, is not a number from 0.0 to 1.0",
             "deploy the stack by hand once",
         )
     known = isinstance(commit, str) and _COMMIT.fullmatch(commit)
-    return Deployed(ratio=share, commit=str(commit) if known else "")
+    return Update(ratio=share, commit=str(commit) if known else "")
 
 
 def commit_of(environment: Mapping[str, str]) -> str:
@@ -103,38 +158,125 @@ def check_digest(environment: Mapping[str, str], digest: str) -> None:
         )
 
 
-def is_step_up(deployed: Deployed, new: Configured) -> bool:
-    """Return whether a configuration moves more pods to Graviton than are measurable there now."""
-    ratio = deployed.ratio
-    return ratio is not None and ratio > 0 and new.ratio > ratio and not same_ratio(new.ratio, ratio)
+def is_higher(new: float, than: float) -> bool:
+    """Return whether an arm_ratio is above another one."""
+    return new > than and not same_ratio(new, than)
 
 
-def why_no_step(deployed: Deployed, old: Configured | None, new: Configured) -> str:
+def why_no_step(base: Update, old: Configured | None, new: Configured) -> str:
     """Explain why a step up is refused before any gate is asked; empty if the old gate decides, or none is.
 
     Args:
-        deployed: What is deployed.
+        base: What is deployed.
         old: The configuration of the deployed commit; None if that is not known.
         new: The configuration that comes.
     """
+    at = f"{base.ratio:g}"
     if old is None:
         return (
-            f"nobody recorded from which commit arm_ratio {deployed.ratio:g} was deployed; set arm_ratio to "
-            f"{deployed.ratio:g}, let this pipeline deploy that, and continue from there"
+            f"nobody recorded from which commit arm_ratio {at} was deployed; check that commit out and run "
+            f"{COMMIT}=$(git rev-parse HEAD) pulumi up, or let this pipeline deploy a lower arm_ratio"
         )
-    if deployed.ratio is None or not same_ratio(old.ratio, deployed.ratio):
+    if not same_ratio(old.ratio, base.ratio):
         return (
-            f"arm_ratio {deployed.ratio:g} is deployed, but its commit {deployed.commit[:12]} has "
-            f"{old.ratio:g}; deploy arm_ratio {deployed.ratio:g} again"
+            f"arm_ratio {at} is deployed, but its commit {base.commit[:12]} has {old.ratio:g}; check out the "
+            f"commit that is deployed and run {COMMIT}=$(git rev-parse HEAD) pulumi up"
         )
     if old.gated and not new.gated:
         return (
             "it removes archshift:gate and takes a step up; restore archshift:gate, or first deploy only its "
-            f"removal, at arm_ratio {deployed.ratio:g}"
+            f"removal, at arm_ratio {at}"
         )
     if new.gated and not old.gated:
         return (
             "it adds archshift:gate and takes a step up, so no gate measured the deployed ratio; first "
-            f"deploy only the gate, at arm_ratio {deployed.ratio:g}"
+            f"deploy only the gate, at arm_ratio {at}"
         )
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Whether a stack differs from its last deployment.
+
+    Attributes:
+        answer: ``yes``, ``no``, or ``later`` if a deployment is due; empty if a command failed.
+        changed: Whether the engine would change something, or a rule is violated.
+        misplaced: Whether pods are not where they belong.
+        trouble: Whether pods are pending or a rollout is stuck.
+        maybe_scaled: Whether autoscalers alone may have caused it: no rule is violated, no pod is pending.
+        failed: The command that failed; empty for none.
+        code: Its exit code.
+    """
+
+    answer: str = ""
+    changed: bool = False
+    misplaced: bool = False
+    trouble: bool = False
+    maybe_scaled: bool = False
+    failed: str = ""
+    code: int = 0
+
+
+def judge_drift(compared: int, preview: int | None, status: int | None) -> Drift:
+    """Judge the exit codes of three commands.
+
+    Args:
+        compared: Of ``archshift deployment compare``. 3: the configured ratio is not deployed.
+        preview: Of ``pulumi preview --expect-no-changes``. 5: a rule is violated. 7: there are changes. None
+            if it did not run.
+        status: Of ``archshift status``. 3: counts differ. 5: pods are pending, or a rollout is stuck. None
+            if it did not run.
+    """
+    if compared == 3:
+        return Drift(answer="later")
+    for name, code, valid in (
+        ("archshift deployment", compared, (0,)),
+        ("pulumi preview", preview, (0, 5, 7)),
+        ("archshift status", status, (0, 3, 5)),
+    ):
+        if code not in valid:
+            return Drift(failed=name, code=-1 if code is None else code)
+    changed, misplaced = preview != 0, status != 0
+    answer = "yes" if changed or misplaced else "no"
+    return Drift(
+        answer=answer,
+        changed=changed,
+        misplaced=misplaced,
+        trouble=status == 5,
+        maybe_scaled=answer == "yes" and preview != 5 and status != 5,
+    )
+
+
+def names_of(config: Mapping[str, Mapping[str, Any]], named: str, stack: str) -> tuple[str, str]:
+    """Return the name of a stack's cluster at EKS, and that of its kubeconfig context.
+
+    The whole configuration is not read: its preview must be able to say what is invalid in it.
+
+    Args:
+        config: The entries, as ``pulumi config --json`` prints them.
+        named: The cluster that the pipeline names; empty for none. It counts first.
+        stack: The stack's name.
+
+    Raises:
+        ArchshiftError: There is no cluster, or a name would be an option or several words of a command.
+    """
+    of_cluster = config.get("archshift:cluster", {}).get("objectValue")
+    own = of_cluster.get("name") if isinstance(of_cluster, Mapping) else None
+    cluster = named or str(own or "")
+    if not cluster:
+        raise ArchshiftError(
+            f"Pulumi.{stack.rpartition('/')[2]}.yaml has no archshift:cluster",
+            f"set the environment's variable {CLUSTER} to the cluster's name in EKS",
+        )
+    context = str(config.get("archshift:kube_context", {}).get("value") or cluster)
+    for key, name, pattern in (
+        ("archshift:cluster.name", cluster, _CLUSTER_NAME),
+        ("archshift:kube_context", context, _CONTEXT),
+    ):
+        if not pattern.fullmatch(name):
+            raise ArchshiftError(
+                f"{key}: {name[:80]!r} is no name for a kubeconfig",
+                "use a name without blanks that begins with a letter or a digit",
+            )
+    return cluster, context

@@ -110,7 +110,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         (
             *_rights("create", ("configmaps",), ours),
             # docs/permissions.md limits these to the one name; creates cannot be limited.
-            *_rights("get patch", ("configmaps",), ours, canaries_name(settings.stack_label)),
+            *_rights("get patch delete", ("configmaps",), ours, canaries_name(settings.stack_label)),
         ),
         "warning",
         "the next update tries a workload again that failed on Graviton",

@@ -5,6 +5,7 @@ tries each patch as a dry run. A ValidatingAdmissionPolicy refuses everything el
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -25,6 +26,7 @@ PULL_SECRETS: Final = "archshift-pull-secrets"
 DRY_RUN_ONLY: Final = "archshift-looking-only-tries"
 
 _RBAC: Final = "rbac.authorization.k8s.io"
+_OTHERS: Final = re.compile(r"[^a-z0-9-]")
 _REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
 
 
@@ -32,20 +34,30 @@ def looking_role(settings: "Settings", group: str = LOOKING) -> list[Manifest]:
     """Return the role of previews, plans and reports, without the pull secrets."""
     rights = [right for need in needs(settings) for right in need.looking]
     # The policy first, so that the group never has the right to patch without it.
-    return [*dry_run_only(group), *_role(LOOKING, [*rights, *_owners()], group)]
+    return [
+        *dry_run_only(settings.stack_label, group),
+        *_role(_of_stack(LOOKING, settings.stack_label), [*rights, *_owners()], group),
+    ]
 
 
 def deploying_role(settings: "Settings", group: str = DEPLOYING) -> list[Manifest]:
     """Return the role of ``pulumi up`` and ``archshift drain``, without the pull secrets."""
     rights = [right for need in needs(settings) for right in (*need.rights, *need.looking)]
     # No namespace's owner expects that somebody reads all its secrets.
-    return _role(DEPLOYING, [right for right in (*rights, *_owners()) if right.resource != "secrets"], group)
+    return _role(
+        _of_stack(DEPLOYING, settings.stack_label),
+        [right for right in (*rights, *_owners()) if right.resource != "secrets"],
+        group,
+    )
 
 
-def pull_secret_roles(secrets: Iterable[tuple[str, str]], groups: Iterable[str]) -> Iterator[Manifest]:
+def pull_secret_roles(
+    stack_label: str, secrets: Iterable[tuple[str, str]], groups: Iterable[str]
+) -> Iterator[Manifest]:
     """Yield a role for each namespace, with the names of its pull secrets.
 
     Args:
+        stack_label: The stack, as ``stack_label`` writes it.
         secrets: Namespace and name of each pull secret that a workload names.
         groups: Who may read them.
     """
@@ -56,16 +68,21 @@ def pull_secret_roles(secrets: Iterable[tuple[str, str]], groups: Iterable[str])
         rules = [
             {"apiGroups": [""], "resources": ["secrets"], "resourceNames": sorted(own), "verbs": ["get"]}
         ]
-        yield from _bound("Role", PULL_SECRETS, namespace, rules, groups)
+        yield from _bound("Role", _of_stack(PULL_SECRETS, stack_label), namespace, rules, groups)
 
 
-def dry_run_only(group: str) -> list[Manifest]:
-    """Return the policy by which a group can change nothing, and only try changes."""
+def dry_run_only(stack_label: str, group: str) -> list[Manifest]:
+    """Return the policy by which a group can change nothing, and only try changes.
+
+    Args:
+        stack_label: The stack, as ``stack_label`` writes it.
+        group: The group.
+    """
     reviews = ", ".join(f"'{name}'" for name in _REVIEWS)
-    # Each group has a policy of its own: that of another stack must not replace it, because the first group
+    # Each group has a policy of its own: that of another group must not replace it, because the first group
     # may still have roles in namespaces.
-    own = "" if group == LOOKING else f"-{hashlib.sha256(group.encode()).hexdigest()[:12]}"
-    policy = f"{DRY_RUN_ONLY}{own}"
+    own = "" if group == LOOKING else f"-{_short_hash(group)}"
+    policy = f"{_of_stack(DRY_RUN_ONLY, stack_label)}{own}"
     return [
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
@@ -104,6 +121,20 @@ def dry_run_only(group: str) -> list[Manifest]:
             "spec": {"policyName": policy, "validationActions": ["Deny"]},
         },
     ]
+
+
+def _of_stack(name: str, stack_label: str) -> str:
+    """Return the name of one stack's object, because two stacks may share a cluster.
+
+    A policy's name permits less than the name of a stack: lower-case letters, digits and hyphens. So names of
+    stacks that differ only in other characters get a hash.
+    """
+    plain = _OTHERS.sub("-", stack_label.lower())
+    return f"{name}-{plain}" if plain == stack_label else f"{name}-{plain}-{_short_hash(stack_label)}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _owners() -> list[Right]:

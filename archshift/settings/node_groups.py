@@ -360,6 +360,15 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         ),
     ] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.import_name and self.twin_of:
+            raise InvalidValueError(
+                "twin_of",
+                "an imported group keeps the instance types that it has",
+                "remove twin_of or import",
+            )
+
     def group(
         self,
         name: str,
@@ -682,8 +691,9 @@ def _as_it_is(key: str, own: Mapping[str, Any], live: LiveGroup) -> dict[str, An
             )
     if "instance_types" not in {**there, **own}:
         raise ArchshiftError(
-            f"{key}.instance_types is missing: the launch template of the live group {live.name!r} has it",
-            "write the instance types of its launch template",
+            f"{key}.instance_types is missing: neither EKS nor a launch template names the types of the live "
+            f"group {live.name!r}",
+            "write the types of its nodes",
         )
     filled = {**there, **own}
     if isinstance(own.get("labels"), Mapping):
@@ -753,7 +763,7 @@ def resolved(
     models = models_of(model, raw, problems)
     groups: dict[str, tuple[_T, tuple[InstanceType, ...]]] = {}
     for name, group in models.items():
-        if group.twin_of in raw and group.twin_of not in models:
+        if group.twin_of in (raw if typed is None else typed) and group.twin_of not in models:
             # The errors of the original are reported with the original.
             continue
         key = f"{KEY}.{name}"

@@ -8,7 +8,13 @@ from msgspec import Meta, field
 
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import CAPACITY_TYPE_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, ZONE_LABEL
+from archshift.common.kubernetes import (
+    CAPACITY_TYPE_LABEL,
+    GROUP_LABEL,
+    INSTANCE_TYPE_LABEL,
+    STACK_LABEL,
+    ZONE_LABEL,
+)
 from archshift.common.quantity import parse_quantity
 from archshift.nodes.groups import Consolidation, NodeClass, NodePool, Taint, one_architecture, side_taint
 from archshift.nodes.instance_types import InstanceType
@@ -32,6 +38,7 @@ from archshift.nodes.requirements import (
     metal_sizes,
     twin_requirements,
 )
+from archshift.plan.pool_changes import former_values, own_spec
 from archshift.settings.node_groups import (
     KEY,
     TaintModel,
@@ -489,12 +496,16 @@ class PoolSettings:
             if isinstance(value, Mapping) and value.get("import")
         )
 
-    def pools(self, live: Mapping[str, LivePool] | None = None) -> dict[str, NodePool]:
+    def pools(
+        self, live: Mapping[str, LivePool] | None = None, *, stack: str = "", manager: str = ""
+    ) -> dict[str, NodePool]:
         """Return the NodePools, by name of the group.
 
         Args:
             live: The NodePools of the cluster, by name. None if nobody read the cluster: then the result
                 lacks the pools that the stack takes over, and their twins.
+            stack: The stack, as ``stack_label`` writes it.
+            manager: The field manager of the stack's NodePools.
 
         Raises:
             SettingsError: Values are invalid, or an existing NodePool is not as the settings assume.
@@ -505,7 +516,9 @@ class PoolSettings:
         # An original comes before its twin, because the twin follows it.
         for name in sorted(models, key=lambda name: models[name].twin_of is not None):
             with problems.collected():
-                pool = self._pool(name, models, pools, live)
+                model = models[name]
+                _check_stack(f"{KEY}.{name}", (live or {}).get(model.import_name or name), stack)
+                pool = self._pool(name, models, pools, live, manager)
                 if pool:
                     pools[name] = pool
         problems.check()
@@ -517,6 +530,7 @@ class PoolSettings:
         models: Mapping[str, PoolModel],
         pools: Mapping[str, NodePool],
         live: Mapping[str, LivePool] | None,
+        manager: str,
     ) -> NodePool | None:
         model, key = models[name], f"{KEY}.{name}"
         group = NODE_CLASSES[self.provisioners[name]][0]
@@ -527,16 +541,12 @@ class PoolSettings:
                     f"{key}.import: {others[0]} takes over the NodePool {model.import_name!r} already",
                     "remove one of the two groups",
                 )
-            return None if live is None else self._adopted(name, model, live)
+            return None if live is None else self._adopted(name, model, live, manager)
         if model.twin_of is None:
             return model.pool(name, *model.machines(key, group), self.provisioners[name])
         if model.twin_of in self.raw and model.twin_of not in models:
             return None  # the errors of the original are reported with the original
         original = original_of(name, model, models)
-        if self.provisioners[name] != self.provisioners[model.twin_of]:
-            raise ArchshiftError(
-                f"{key}.provisioner is not that of {model.twin_of!r}", "remove it, or give both the same"
-            )
         if original.import_name:
             return self._twin_of_adopted(name, model, pools, live)
         taken = with_taken(name, model, self.raw)
@@ -568,7 +578,7 @@ class PoolSettings:
         _check_some(key, matching_types(merged, group))
         return merged
 
-    def _adopted(self, name: str, model: PoolModel, live: Mapping[str, LivePool]) -> NodePool:
+    def _adopted(self, name: str, model: PoolModel, live: Mapping[str, LivePool], manager: str) -> NodePool:
         key = f"{KEY}.{name}"
         found = live.get(str(model.import_name))
         if found is None:
@@ -599,8 +609,8 @@ class PoolSettings:
                 f"{key}.import: the NodePool {found.name!r} has a fixed number of nodes (spec.replicas)",
                 "remove the group; its nodes count as nodes of others",
             )
-        changes = model.changes(self.raw[name], group, found.spec)
-        spec = changed(found.spec, changes)
+        own = own_spec(found, manager)
+        spec = changed(own, model.changes(self.raw[name], group, own))
         there = pool_architectures(spec)
         if len(there) > 1 and model.architecture is None:
             raise ArchshiftError(
@@ -610,7 +620,13 @@ class PoolSettings:
         if model.architecture and there != {model.architecture}:
             spec = _narrowed(spec, model.architecture)
         pool = from_manifest(
-            name, spec, model.architecture, import_name=found.name, force=model.force, released=model.release
+            name,
+            spec,
+            model.architecture,
+            import_name=found.name,
+            force=model.force,
+            released=model.release,
+            former=former_values(own, spec),
         )
         if pool is None:
             raise ArchshiftError(
@@ -669,6 +685,20 @@ def _not_followed(
         f"{name}: it keeps its {' and '.join(paths)}, although {other} has others, because a change replaces "
         f"all of its nodes; to change them, set them for {name}",
     )
+
+
+def _check_stack(key: str, live: LivePool | None, stack: str) -> None:
+    """Check that no other stack has made or taken over a NodePool.
+
+    Raises:
+        ArchshiftError: One has.
+    """
+    other = live.labels.get(STACK_LABEL, stack) if live else stack
+    if live and other != stack:
+        raise ArchshiftError(
+            f"{key}: the NodePool {live.name!r} belongs to the stack {other}",
+            "give the group another name, or first remove or release it in that stack",
+        )
 
 
 def _narrowed(spec: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:

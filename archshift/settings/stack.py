@@ -24,7 +24,7 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
 from archshift.nodes.launch_templates import read_template
-from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.live_groups import LiveGroup, with_types
 from archshift.nodes.node_pools import LivePool, Provisioner
 from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
@@ -181,7 +181,8 @@ class Settings:
         """
         if self.pool_settings is None:
             return self
-        return replace(self, node_pools=self.pool_settings.pools(live), live_pools=live)
+        pools = self.pool_settings.pools(live, stack=self.stack_label, manager=self.pools_manager)
+        return replace(self, node_pools=pools, live_pools=live)
 
     def break_glass_active(self, now: datetime) -> bool:
         """Whether the configuration switches the guard of x86 nodes off now."""
@@ -301,6 +302,18 @@ def load(
     return settings
 
 
+def model_of(config: Mapping[str, str]) -> StackModel:
+    """Return the values of a configuration as they are declared, to compare two of them.
+
+    Raises:
+        SettingsError: Values are invalid.
+    """
+    problems = Problems()
+    valid = read_fields(StackModel, f"{PROJECT}:", _configured(config), problems)
+    problems.check()
+    return StackModel(**valid)
+
+
 def digest(config: Mapping[str, str]) -> str:
     """Return a hash of archshift's own values in a configuration.
 
@@ -377,9 +390,13 @@ def _groups(
     """
     raw, families = model.node_groups, model.graviton_families or None
     provisioners = {name: _provisioner_of(name, raw, model) for name in raw}
+    problems = Problems()
+    for name in raw:
+        with problems.collected():
+            _check_kind(name, raw, provisioners)
+    problems.check()
     managed = {name: raw[name] for name in raw if provisioners[name] == "managed"}
     pools = {name: raw[name] for name in raw if provisioners[name] != "managed"}
-    problems = Problems()
     found: dict[str, Any] = {"group_names": tuple(raw)}
     with problems.collected():
         if model.platform == "lab":
@@ -408,14 +425,12 @@ def _managed_groups(
     label: str,
     describe: Describe | None,
 ) -> dict[str, EksNodeGroup]:
-    live = None
     if describe and cluster and raw:
         there = imports(raw)
-        live = describe(cluster, there, [name for name in raw if name not in there], label)
-    groups = eks_groups(raw, cluster, families, live)
-    if live is not None and cluster:
-        groups = fill_groups(groups, partial(read_template, cluster))
-    return groups
+        read = partial(read_template, cluster)
+        live = with_types(describe(cluster, there, [name for name in raw if name not in there], label), read)
+        return fill_groups(eks_groups(raw, cluster, families, live), read)
+    return eks_groups(raw, cluster, families)
 
 
 def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str:
@@ -426,6 +441,21 @@ def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str
     said = group.get("provisioner") or others.get("provisioner")
     # The kind of group that the stack has by default reports an invalid value.
     return str(said) if said in get_args(Provisioner) else model.provisioner
+
+
+def _check_kind(name: str, raw: Mapping[str, Any], provisioners: Mapping[str, str]) -> None:
+    """Check that a twin is of the kind of its original.
+
+    Raises:
+        ArchshiftError: It is not.
+    """
+    other = raw[name].get("twin_of") if isinstance(raw[name], Mapping) else None
+    if isinstance(other, str) and provisioners.get(other, provisioners[name]) != provisioners[name]:
+        raise ArchshiftError(
+            f"archshift:node_groups.{name}.provisioner: {provisioners[name]} is not {provisioners[other]}, "
+            f"which {other!r} has; a twin copies its original, and the two kinds have other properties",
+            "remove provisioner, or name instance types in place of twin_of",
+        )
 
 
 def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:

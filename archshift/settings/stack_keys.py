@@ -5,7 +5,7 @@ key. If a file has two of them, the engine takes any of the values: two runs of 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,14 @@ PROJECT_FILES: Final = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
 """The names of a project's file, in the order in which the engine looks for them."""
 
 _LARGEST: Final = 1 << 20
+
+_SAYS_NOTHING: Final = frozenset(
+    ("description", "author", "website", "license", "template", "config", "stackConfigDir", "backend")
+)
+"""Keys of a project's file that do not choose what runs. The engine reads ``config`` itself."""
+
+ENVIRONMENT: Final = "environment"
+"""The key of a stack's file that names environments of Pulumi ESC."""
 
 
 def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None) -> None:
@@ -60,6 +68,63 @@ def check_in_repository(folder: Path, stack: str, config_file: Path | None = Non
                 f"{path.name} is not in the folder that is deployed, so neither code owners nor deploy.yml "
                 "watch it",
                 "move it there, beside Pulumi.yaml",
+            )
+
+
+def what_runs(folder: Path, stack: str, config_file: Path | None = None) -> dict[str, Any]:
+    """Return what chooses the program, its interpreter, its plugins and its environment, by file and key.
+
+    Args:
+        folder: The folder of the project.
+        stack: As for ``check_spelled_once``.
+        config_file: The same.
+
+    Raises:
+        ArchshiftError: A file cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for path, content in _files(folder, stack, config_file):
+        if path.name in PROJECT_FILES:
+            own = {key: content[key] for key in content if key not in _SAYS_NOTHING}
+        else:
+            own = {ENVIRONMENT: content[ENVIRONMENT]} if content.get(ENVIRONMENT) else {}
+        found |= {f"{path.name}: {one_line(key, 80)}": value for key, value in own.items()}
+    return found
+
+
+def check_readable(folder: Path, stack: str, keys: Iterable[str], config_file: Path | None = None) -> None:
+    """Check that the files of a commit say what it deploys: its program and all keys of archshift.
+
+    Args:
+        folder: The folder of the project.
+        stack: As for ``check_spelled_once``.
+        keys: The full keys that the engine read.
+        config_file: As for ``check_spelled_once``.
+
+    Raises:
+        ArchshiftError: As ``check_in_repository``; or the program or a key is elsewhere.
+    """
+    check_in_repository(folder, stack, config_file)
+    written: set[str] = set()
+    for path, content in _files(folder, stack, config_file):
+        config = content.get("config")
+        written |= {_spelling(key) for key in config} if isinstance(config, Mapping) else set()
+        if path.name not in PROJECT_FILES:
+            continue
+        main = path.parent / str(content.get("main") or ".")
+        inside = main.resolve().parent if main.is_file() else main.resolve()
+        if main.is_symlink() or inside != path.parent.resolve():
+            raise ArchshiftError(
+                f"{path.name} has main: {one_line(content['main'], 80)}, and neither code owners nor "
+                "deploy.yml watch that folder",
+                "move the program beside Pulumi.yaml",
+            )
+    for key in sorted(keys):
+        own = _spelling(key)
+        if key.startswith("archshift:") and own not in written:
+            raise ArchshiftError(
+                f"{key} is in no file of the commit, but in a Pulumi ESC environment, which has no commit",
+                f"write it into Pulumi.{stack}.yaml",
             )
 
 

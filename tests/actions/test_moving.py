@@ -10,14 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archshift.actions.moving import move_pods
+from archshift.actions.moving import move_pods, set_back_entries
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.canaries import read_canaries
 from archshift.cluster.client import RefusedError
 from archshift.cluster.entries import PLACED_ANNOTATION, Entry, Scaling, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS
-from archshift.cluster.live_placement import POLICIES, entries_in
+from archshift.cluster.live_placement import POLICIES, REPLACED_ANNOTATION, entries_in
+from archshift.cluster.pod_fields import INEXACT_ANNOTATION
 from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.plan.admission import policy
@@ -146,7 +147,7 @@ class Fleet(FakeCluster):
     def set_entry(self, kind: str, name: str, entry: str) -> None:
         data = {**self.data, entry_key(kind, name): entry}
         made = policy(STACK, "shop", data)
-        self.objects[POLICIES.collection()] = [{**made, "metadata": {"name": POLICY}}]
+        self.objects[POLICIES.collection()] = [made]
 
     def sides(self, name: str) -> tuple[int, int]:
         """How many of its pods are on x86 and on Graviton."""
@@ -349,7 +350,7 @@ class Fleet(FakeCluster):
 
     def after(self, verb: str, path: str) -> None:
         """Begin a rollout after a restart."""
-        if verb != "patch" or "/apps/v1/" not in path:
+        if verb != "patch" or "/apps/v1/" not in path or "spec" not in self.patches[-1][1]:
             return
         _, body, _, manager = self.patches[-1]
         stamp = body["spec"]["template"]["metadata"]["annotations"][RESTARTED]
@@ -373,6 +374,17 @@ def move(
 # --- which pods move ------------------------------------------------------------------------
 
 SCALING = Scaling(within=18, spread=1, side=AMD64, weight=47)
+
+
+def test_pods_that_a_soft_rule_of_a_patch_sends_back_are_noted(clock: Clock) -> None:
+    """So that the next rebalance does not restart them again. With an entry, an exact one is possible."""
+    fleet = Fleet(clock)
+    row = replace(fleet.add("cart", 10, 4, on_arm=3, scaling=SCALING), entry="")
+    done = move(fleet, row)
+    assert (len(fleet.evicted), fleet.sides("cart")) == (1, (7, 3))
+    assert row.key in done.inexact
+    ((_, body, _, _),) = [one for one in fleet.patches if "deployments" in one[0]]
+    assert body["metadata"]["annotations"][INEXACT_ANNOTATION].endswith(";3;1")
 
 
 @pytest.mark.parametrize("wanted", [0, 4, 10])
@@ -444,6 +456,82 @@ def test_an_interruption_before_the_first_move_leaves_no_exact_entry(
     with pytest.raises(KeyboardInterrupt):
         move(fleet, row)
     assert (seen, fleet.entry("Deployment", "cart")) == (["4 of 10 on arm64"], row.entry)
+
+
+class KilledError(BaseException):
+    """Nothing runs after this."""
+
+
+class Killed(Fleet):
+    """A cluster in which the command is killed at an eviction, and can write nothing more."""
+
+    dead = False
+
+    def before(self, verb: str, path: str) -> None:
+        if self.dead:
+            raise KilledError
+        super().before(verb, path)
+
+    def allows(self, pod: Json, uid: str) -> bool:
+        if len(self.evicted) == 2:
+            self.dead = True
+            raise KilledError
+        return super().allows(pod, uid)
+
+
+def killed(clock: Clock) -> tuple[Killed, PlannedWorkload, PlannedWorkload]:
+    """Two workloads whose exact entries were left."""
+    fleet = Killed(clock)
+    rows = fleet.add("cart", 10, 4, scaling=SCALING), fleet.add("web", 10, 4, scaling=SCALING)
+    with pytest.raises(KilledError):
+        move(fleet, *rows)
+    fleet.dead = False
+    assert (fleet.entry("Deployment", "cart"), fleet.entry("Deployment", "web")) == ("4 of 10 on arm64",) * 2
+    return fleet, *rows
+
+
+def test_the_entries_that_a_killed_command_left_are_set_back(clock: Clock) -> None:
+    """Once, and nothing is written where nothing was left."""
+    fleet, cart, web = killed(clock)
+    assert set_back_entries(fleet, "staging") == {}
+    assert set_back_entries(fleet, STACK) == {cart.key: "", web.key: ""}
+    assert fleet.data == {entry_key("Deployment", row.name): row.entry for row in (cart, web)}
+    written = len(fleet.patches)
+    assert set_back_entries(fleet, STACK) == {}
+    assert len(fleet.patches) == written
+
+
+def test_an_entry_that_somebody_changed_since_is_not_set_back(clock: Clock) -> None:
+    """Such as the next update, or a workload that went back to x86."""
+    fleet, _, web = killed(clock)
+    (policy_,) = fleet.objects[POLICIES.collection()]
+    note = policy_["metadata"]["annotations"]
+    fleet.set_entry("Deployment", "cart", "all on amd64")
+    fleet.objects[POLICIES.collection()][0]["metadata"]["annotations"] = note
+    assert set_back_entries(fleet, STACK) == {web.key: ""}
+    assert fleet.entry("Deployment", "cart") == "all on amd64"
+
+
+@pytest.mark.parametrize(
+    "note", ["no JSON", "[1]", '{"Deployment.cart": "x"}', '{"Deployment.cart": ["4 of 10 on arm64", "x y"]}']
+)
+def test_a_note_that_archshift_did_not_write_changes_no_entry(clock: Clock, note: str) -> None:
+    fleet, _, _ = killed(clock)
+    before = fleet.data
+    fleet.objects[POLICIES.collection()][0]["metadata"]["annotations"] = {REPLACED_ANNOTATION: note}
+    assert set_back_entries(fleet, STACK) == {}
+    assert fleet.data == before
+
+
+def test_an_entry_that_cannot_be_set_back_says_why(clock: Clock) -> None:
+    fleet, cart, _ = killed(clock)
+
+    def before(verb: str, path: str) -> None:
+        if verb == "patch" and path.startswith(POLICIES.collection()):
+            raise NO
+
+    fleet.before = before  # type: ignore[method-assign]
+    assert set_back_entries(fleet, STACK)[cart.key] == "the API server refuses its entry in the policy (no)"
 
 
 class Unwilling(Fleet):
@@ -855,8 +943,33 @@ def test_without_a_policy_a_pod_without_a_node_is_not_made_again_for_ever(clock:
     fleet = Fleet(clock, room=0)
     row = fleet.add("cart", 8, 0, old="all on arm64")
     fleet.running[0].node, fleet.unseen = "", 10**6
-    assert "0/2 nodes" in move(fleet, row, incomplete=[row.key]).failures[row.key]
+    assert "0/2 nodes" in move(fleet, row, incomplete=[row.key]).notes[row.key]
     assert len(fleet.evicted) == 4
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Recreate"])
+def test_pods_that_had_no_node_before_the_step_neither_fail_it_nor_hold_it_up(
+    clock: Clock, strategy: str
+) -> None:
+    """No node can hold them, whatever their entry is: for example, their volumes do not exist."""
+    fleet = Fleet(clock, room=0)
+    spec = {"strategy": {"type": strategy}}
+    row = fleet.add("stuck", 1, 1, spec=spec)
+    fleet.running[0].node = ""
+    result = move(fleet, row, incomplete=[row.key])
+    assert result.failures == {}
+    assert "it was incomplete before the step and stands still: 0 of 1 pods ready" in result.notes[row.key]
+    assert clock.now - 1000 < 40
+
+
+def test_a_workload_that_the_step_makes_worse_fails_it_though_it_was_incomplete(clock: Clock) -> None:
+    """One of its pods was not ready, and finds the only room. Then the step takes ready pods."""
+    fleet = Fleet(clock, room=1)
+    row = fleet.add("cart", 8, 4, spec={"strategy": {"rollingUpdate": {"maxUnavailable": 4}}})
+    fleet.running[0].born, fleet.running[0].old = 1e9, False
+    result = move(fleet, row, incomplete=[row.key])
+    assert fleet.evicted
+    assert "its new pods are not ready" in result.failures[row.key]
 
 
 def test_without_a_policy_it_ends(clock: Clock) -> None:

@@ -47,6 +47,17 @@ def test_only_the_surplus_moves() -> None:
     )
 
 
+def test_where_nodes_come_up_on_demand_a_full_side_is_no_limit() -> None:
+    """Karpenter removes the nodes of a side whose pods are on the other one."""
+    pods = shop(0, 6)
+    alone = FakeCluster({PODS: pods, "/api/v1/nodes": [node("x86", "amd64")]})
+    due, found, left = measure(alone, [planned("cart", 6, 4)], None)
+    assert (due, found["shop/Deployment/cart"].moves) == ([], 0)
+    assert left == {"shop/Deployment/cart": "4 pods find no room on Graviton"}
+    due, found, left = measure(alone, [planned("cart", 6, 4)], None, on_demand=True)
+    assert ([row.wanted for row in due], found["shop/Deployment/cart"].moves, left) == ([4], 4, {})
+
+
 def test_a_limit_counts_over_all_workloads() -> None:
     """What it lets move is a step on the way."""
     rows = planned("cart", 6, 4), planned("web", 5, 1), planned("late", 2, 1)

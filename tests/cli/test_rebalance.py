@@ -10,6 +10,7 @@ import pytest
 from archshift.cli import updates
 from archshift.cli.commands import rebalance
 from archshift.cluster.model import Inventory, Trouble
+from archshift.common.errors import ArchshiftError
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.survey import Survey
@@ -135,6 +136,75 @@ def test_a_pipeline_that_is_cancelled_ends_the_command_in_order(
     code, _, err = run("rebalance")
     assert (code, closed, shop.evicted) == (130, [number], [])
     assert "run archshift rebalance again to continue" in err
+
+
+def test_entries_that_a_killed_rebalance_left_are_set_back_first(
+    run: Run, shop: Shop, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is made after that. A dry run writes nothing."""
+    pulumi.configure(arm_ratio="0.5", platform="lab", placement="admission")
+    order = []
+    survey = rebalance.survey  # type: ignore[attr-defined]
+
+    def set_back_entries(cluster: Shop, label: str) -> dict[str, str]:
+        order.append(label)
+        assert cluster is shop
+        return {CART: "", "shop/Deployment/web": "no"}
+
+    def seen(*given: Any, **named: Any) -> Survey:
+        order.append("survey")
+        return survey(*given, **named)
+
+    monkeypatch.setattr(rebalance, "set_back_entries", set_back_entries)
+    monkeypatch.setattr(rebalance, "survey", seen)
+    run("rebalance", "--dry-run")
+    assert order == ["survey"]
+    _, _, err = run("rebalance")
+    assert order[1:3] == ["dev", "survey"]
+    assert f"{CART}: its entry of a rebalance that was killed was set back\n" in err
+    assert "shop/Deployment/web: its entry of a rebalance that was killed could not be set back: no\n" in err
+
+
+def test_nodes_that_come_up_on_demand_come_before_the_first_eviction(
+    run: Run, shop: Shop, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A placeholder for each pod that moves. Without a node, no pod goes."""
+    pools = {"x86": {"instance_types": ["m6i.large"], "limits": {"cpu": 9}}, "arm": {"twin_of": "x86"}}
+    pulumi.configure(arm_ratio="0.5", platform="lab", provisioner="karpenter", node_groups=json.dumps(pools))
+    asked: list[tuple[str, str, int, str]] = []
+
+    def bring_up_nodes(_: Shop, requests: Any, stack: str) -> None:
+        asked.extend((request.workload.key, request.side, request.pods, stack) for request in requests)
+        assert shop.evicted == []
+        if len(asked) == 1:
+            raise ArchshiftError("no Graviton node came up", "check the limits")
+
+    monkeypatch.setattr(rebalance, "bring_up_nodes", bring_up_nodes)
+    code, _, err = run("rebalance")
+    assert "new nodes: no pod moves: no Graviton node came up" in err
+    assert (code, shop.evicted, asked) == (3, [], [(CART, "arm64", 2, "dev")])
+    assert run("rebalance")[0] == 0
+    assert len(shop.evicted) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_interrupt_the_end(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A runner sends several within seconds."""
+    closed, before = [], signal.getsignal(signal.SIGTERM)
+
+    def move_pods(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            closed.append(shop.evicted)
+
+    monkeypatch.setattr(rebalance, "move_pods", move_pods)
+    assert run("rebalance")[0] == 130
+    assert closed == [[]]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_limit_of_pods_is_kept(run: Run, shop: Shop) -> None:

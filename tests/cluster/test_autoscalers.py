@@ -111,6 +111,12 @@ def test_a_scaled_object_that_may_not_be_read_stops_nothing() -> None:
     assert found.autoscaled == Autoscaler(by="HorizontalPodAutoscaler keda-hpa-orders", least=1, most=9)
 
 
+@pytest.mark.parametrize("broken", [{"spec": None}, {"spec": {}}, {"spec": {"scaleTargetRef": None}}])
+def test_a_scaled_object_without_a_target_stops_nothing(broken: dict[str, Any]) -> None:
+    objects = ({**scaled_object(), **broken}, scaled_object(minReplicaCount=None, maxReplicaCount=7))
+    assert cart(keda=objects).autoscaled == Autoscaler(by="ScaledObject orders", least=0, most=7)
+
+
 def test_the_settings_name_what_no_object_shows() -> None:
     """They also correct the bounds of an object, each bound for itself."""
     told = Autoscaler(by="archshift:workloads.autoscaled")

@@ -1,6 +1,7 @@
 """The evidence of failed first pods: what is kept in the cluster, and what of it is believed."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,14 +12,13 @@ from hypothesis import strategies as st
 
 from archshift.cluster.canaries import (
     canaries_name,
+    delete_canaries,
     read_canaries,
     write_canary,
 )
 from archshift.cluster.client import RefusedError
-from archshift.cluster.live_placement import BINDINGS, POLICIES
 from archshift.cluster.model import FailedCanary
 from archshift.common.errors import ArchshiftError, UnavailableError
-from archshift.plan.admission import binding, policy
 from tests.build import Json
 from tests.fakes import FakeCluster
 
@@ -183,25 +183,21 @@ def test_a_cluster_that_does_not_answer_is_no_evidence_of_success() -> None:
         read_canaries(Away(), "prod", ["shop"])
 
 
-def test_destroy_leaves_none_of_the_stack() -> None:
-    """The engine deletes the policy and its binding, and the API server then deletes what both own."""
+def test_the_end_of_a_stack_deletes_its_evidence_only() -> None:
     cluster = Namespaced()
-    for kind, made, uid in (
-        (POLICIES, policy("prod", "shop", {}), "1234"),
-        (BINDINGS, binding("prod", "shop"), "5678"),
-    ):
-        made["metadata"]["uid"] = uid
-        cluster.objects[kind.collection()] = [made]
     write_canary(cluster, "prod", CART)
-    (live,) = cluster.objects[MAPS]
-    named = {"apiVersion": "admissionregistration.k8s.io/v1", "name": "archshift-placement-prod.shop"}
-    both = [
-        {**named, "kind": "MutatingAdmissionPolicy", "uid": "1234"},
-        {**named, "kind": "MutatingAdmissionPolicyBinding", "uid": "5678"},
-    ]
-    assert live["metadata"]["ownerReferences"] == both
-    # Somebody deletes the policy.
-    del cluster.objects[POLICIES.collection()]
-    write_canary(cluster, "prod", CART)
-    (live,) = cluster.objects[MAPS]
-    assert live["metadata"]["ownerReferences"] == both[1:]
+    other = {"metadata": {"name": canaries_name("staging"), "namespace": "shop"}, "data": {}}
+    cluster.objects[MAPS] = [*cluster.objects[MAPS], other]
+    delete_canaries(cluster, "prod", ["shop", "without-evidence"])
+    assert cluster.objects[MAPS] == [other]
+
+
+@pytest.mark.parametrize(("status", "raises"), [(403, False), (500, True)])
+def test_whoever_may_not_delete_evidence_still_ends_the_stack(status: int, *, raises: bool) -> None:
+    class Refusing(Namespaced):
+        def before(self, verb: str, path: str) -> None:
+            if (verb, path) == ("delete", f"{SHOP_MAPS}/{NAME}"):
+                raise RefusedError("no", status=status, words="no")
+
+    with pytest.raises(RefusedError) if raises else nullcontext():
+        delete_canaries(Refusing(), "prod", ["shop"])

@@ -307,6 +307,16 @@ def test_pods_that_the_policy_did_not_place_are_known_with_their_age() -> None:
     assert found.unplaced == {"shop/Rollout/web": ("2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z")}
 
 
+def test_entries_of_pods_without_a_node_are_known() -> None:
+    items = [argo(number) for number in range(3)]
+    for item, entry in zip(items, ("all on amd64", "1 of 3 on arm64", "all on amd64"), strict=True):
+        item["metadata"]["annotations"] = {PLACED_ANNOTATION: entry}
+    for item in items[:2]:
+        del item["spec"]["nodeName"]
+    found = read(pods=[*items, pod("bare")])
+    assert found.waiting == {"shop/Rollout/web": ("all on amd64", "1 of 3 on arm64")}
+
+
 def test_a_pods_own_template_has_its_rules() -> None:
     """Spreads and pod affinities of a Rollout limit its share as those of a Deployment do."""
     hard = {"topologyKey": ARCH, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}

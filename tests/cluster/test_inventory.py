@@ -899,3 +899,21 @@ def test_numbers_that_no_cluster_has_leave_only_their_workload_alone() -> None:
     )
     names = ("cart", "scaled", "surging", "marked")
     assert sum(rows[name].wanted or 0 for name in names) == 7
+
+
+def test_host_ports_of_a_template() -> None:
+    """Of containers and sidecars; with the node's own network, each port is one of the node."""
+    container = {"name": "proxy", "image": "proxy:1"}
+    mapped = {**container, "ports": [{"containerPort": 8443, "hostPort": 443}, {"containerPort": 90}]}
+    sidecar = {
+        **container,
+        "restartPolicy": "Always",
+        "ports": [{"containerPort": 53, "hostPort": 53, "protocol": "UDP"}],
+    }
+    first = {**container, "ports": [{"containerPort": 1, "hostPort": 1}]}
+    spec = {"containers": [mapped], "initContainers": [first, sidecar]}
+    own = workload(name="own", pod_spec={**spec, "hostNetwork": True})
+    fake = FakeCluster({"/apis/apps/v1/deployments": [workload(pod_spec=spec), own]})
+    found = inventory(fake).workloads
+    ports = {one.name: sorted(one.template.host_ports) for one in found.values()}
+    assert ports == {"cart": ["TCP/443", "UDP/53"], "own": ["TCP/443", "TCP/90", "UDP/53"]}

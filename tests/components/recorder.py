@@ -36,6 +36,7 @@ class Registration:
 
 
 READ_STACK_OUTPUTS = "pulumi:pulumi:readStackOutputs"
+READ_RESOURCE_OUTPUTS = "pulumi:pulumi:readStackResourceOutputs"
 
 Outputs = Callable[[pulumi.runtime.MockResourceArgs], dict[str, Any]]
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
@@ -54,7 +55,11 @@ class Recorder(pulumi.runtime.Mocks):
     ) -> None:
         """Stand in for the engine and its providers."""
         self._outputs = outputs or {}
-        self._answers = {READ_STACK_OUTPUTS: lambda _: {"outputs": {}}, **(answers or {})}
+        self._answers = {
+            READ_STACK_OUTPUTS: lambda _: {"outputs": {}},
+            READ_RESOURCE_OUTPUTS: lambda _: {"outputs": {}},
+            **(answers or {}),
+        }
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:

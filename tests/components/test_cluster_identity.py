@@ -6,7 +6,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from archshift.common.errors import ArchshiftError
-from components import cluster_identity
+from components import cluster_identity, stack_state
 from components.cluster_identity import check_cluster, survey_stack
 from tests.build import load, shop
 from tests.components.recorder import READ_STACK_OUTPUTS, Recorder, record
@@ -80,7 +80,7 @@ def test_outputs_that_cannot_be_read_for_a_moment_are_read_again(monkeypatch: py
         return answers[0]
 
     assert check(answer)[0] == UID
-    monkeypatch.setattr(cluster_identity, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(stack_state, "_PATIENCE_SECONDS", 0.0)
     failures.append("denied")
     with pytest.raises(ArchshiftError, match=r"cannot read the outputs of the stack .*: denied"):
         check(answer)

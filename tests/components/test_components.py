@@ -20,6 +20,8 @@ from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.build import patched
 from tests.components.recorder import Monitor, record
 
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
 
 def patches(*rows: PlannedWorkload) -> Monitor:
     """Register the patches of a plan."""
@@ -31,6 +33,7 @@ def patches(*rows: PlannedWorkload) -> Monitor:
                 plan=Plan(arm_ratio=0.5, workloads=rows),
                 field_manager="archshift/dev/patches",
                 cluster="6a0c9f1e",
+                commit=SHA,
             ),
         )
 
@@ -82,7 +85,11 @@ def test_workloads_left_alone_get_no_patch() -> None:
         "archshift:index:WorkloadPatches",
         WorkloadPatch.TYPE,
     ]
-    assert done.outputs["workloads"] == {"fleet": {"pods": 2, "wanted": 1, "graviton": 0}, "ratio": 0.5}
+    assert done.outputs["workloads"] == {
+        "fleet": {"pods": 2, "wanted": 1, "graviton": 0},
+        "ratio": 0.5,
+        "commit": SHA,
+    }
 
 
 def test_a_group_is_its_simulated_nodes() -> None:

@@ -62,6 +62,36 @@ def test_an_update_happens_only_where_costs_are_due(monkeypatch: pytest.MonkeyPa
     assert made.diff("", inputs(), inputs(due=["shop/Deployment/cart"])).changes
 
 
+@pytest.mark.parametrize(
+    ("refused", "granted", "changes"),
+    [
+        ({"shop": "not allowed"}, False, False),
+        # Somebody granted the right, or the API server was only away.
+        ({"shop": "not allowed"}, True, True),
+        ({"pay": "not allowed"}, False, True),
+        ({}, False, True),
+        (None, False, True),
+    ],
+)
+def test_what_the_api_server_refuses_is_no_change_for_ever(
+    monkeypatch: pytest.MonkeyPatch, refused: dict[str, str] | None, *, granted: bool, changes: bool
+) -> None:
+    """The update warns, and no later preview shows a change that no update can make."""
+    cluster = shop()
+    made = provider(monkeypatch, cluster)
+    asked = []
+
+    def post_review(path: str, body: Any) -> dict[str, Any]:
+        asked.append((path.rpartition("/")[2], body["spec"]["resourceAttributes"]))
+        return {"status": {"allowed": granted}}
+
+    monkeypatch.setattr(cluster, "post_review", post_review, raising=False)
+    olds = {**inputs(), "problems": refused}
+    assert made.diff("", olds, inputs(due=["shop/Deployment/cart"])).changes == changes
+    right = {"verb": "patch", "resource": "pods", "namespace": "shop"}
+    assert asked == ([("selfsubjectaccessreviews", right)] if refused and "shop" in refused else [])
+
+
 def test_another_cluster_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stack's cluster was built anew: its pods had no costs."""
     cluster = shop(uid="another")

@@ -436,6 +436,19 @@ def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> Non
     assert done.of(TAG) == []
 
 
+def test_a_group_without_a_scaling_group_has_nothing_to_tag(caplog: pytest.LogCaptureFixture) -> None:
+    """EKS names none of a group that is not healthy. The others go on."""
+    ill = live_group("old", scaling_groups=())
+    x86 = group("x86", "m5.large", autoscaled=True, import_name="old", live=ill)
+    graviton = group("graviton", "m7g.large", autoscaled=True)
+    done = registered(x86, graviton)
+    assert (
+        "node group x86: EKS names no Auto Scaling group of 'old', so an autoscaler cannot add nodes to it; "
+        "look at the health of the group at EKS"
+    ) in caplog.messages
+    assert {name.partition("/")[0] for name in by_name(done, TAG)} == {"graviton"}
+
+
 def test_tags_that_the_owner_may_have_set_stay_on_an_imported_group() -> None:
     """The autoscaler's tags of the group's own labels and taints; ours go with the stack."""
     existing = group(
@@ -684,7 +697,6 @@ def test_a_cluster_without_internet_and_one_that_may_go() -> None:
     (cluster,) = done.of("eks:index:Cluster")
     assert cluster.inputs["createOidcProvider"] is False
     assert cluster.inputs["deletionProtection"] is False
-    assert done.outputs["prod"]["deletion_protection"] is False
 
 
 def test_the_component_reaches_the_cluster_with_the_role_of_the_stack() -> None:

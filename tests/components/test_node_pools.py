@@ -35,7 +35,7 @@ ARM = node_pool("graviton", "m7g.xlarge", "m7g.2xlarge")
 
 def registered(*pools: NodePool) -> Monitor:
     """Register the component with these pools."""
-    args = NodePoolsArgs(pools={one.name: one for one in pools})
+    args = NodePoolsArgs(pools={one.name: one for one in pools}, stack_label="prod")
     return record(lambda: NodePools("node-pools", args))
 
 
@@ -49,7 +49,8 @@ def test_each_pool_is_one_object_and_is_waited_for() -> None:
         "kind": "NodePool",
         "metadata": {
             "name": "x86",
-            "annotations": {"pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "120"},
+            "labels": {"archshift/stack": "prod"},
+            "annotations": {"pulumi.com/waitFor": '["condition=Ready"]', "pulumi.com/timeoutSeconds": "120"},
         },
         "spec": manifest(node_pool()),
     }
@@ -75,24 +76,24 @@ def test_hooks_and_protection_are_where_they_hold() -> None:
     assert elsewhere == {"amd64": {"nodes": 1, "millicpu": 4000, "memory": 1, "pods": 5}}
 
 
-def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> None:
-    """The engine imports it by its own name, with one field manager for the stack; what Karpenter, kubectl
-    and the engine wrote for themselves is not repeated. A released pool is not deleted, and nothing asks.
+def test_a_pool_that_is_taken_over_gets_no_label_and_annotation_of_its_owner() -> None:
+    """The engine imports it by its own name, with one field manager for the stack, which owns what it writes.
+    A released pool is not deleted, and nothing of archshift stays on it.
     """
     live = live_pool("default", ("kubernetes.io/arch", "In", ["amd64"]))
-    kept = from_manifest("x86", live.spec, import_name="default", force=True)
+    kept = from_manifest("x86", live.spec, import_name="default", force=True, former="[]")
     released = from_manifest("batch", live.spec, import_name="batch", released=True)
     assert kept
     assert released
 
     def program() -> None:
         pools = {"x86": kept, "batch": released, "graviton": ARM}
-        there = {"default": live, "batch": replace(live, name="batch", labels={})}
         args = NodePoolsArgs(
             pools=pools,
             protected=frozenset(pools),
             guard=pulumi.ResourceHook("guard", lambda _: None),
-            live=there,
+            stack_label="prod",
+            hand_back=pulumi.ResourceHook("hand-back", lambda _: None),
             field_manager="archshift/prod/pools",
         )
         NodePools("node-pools", args)
@@ -102,9 +103,9 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
     x86, batch, graviton = by_name["x86"], by_name["batch"], by_name["graviton"]
     assert x86.inputs["metadata"] == {
         "name": "default",
-        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "labels": {"archshift/stack": "prod"},
         "annotations": {
-            "meta.helm.sh/release-name": "pools",
+            "archshift/former": "[]",
             "pulumi.com/waitFor": '["condition=Ready", '
             "\"jsonpath={.metadata.annotations['pulumi.com/patchFieldManager']}=archshift/prod/pools\"]",
             "pulumi.com/timeoutSeconds": "120",
@@ -120,9 +121,9 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
         False,
     )
     assert list(x86.request.hooks.before_delete) == ["guard"]
-    assert list(batch.request.hooks.before_delete) == []
+    assert list(batch.request.hooks.before_delete) == ["hand-back"]
     assert "pulumi.com/patchForce" not in batch.inputs["metadata"]["annotations"]
-    assert "labels" not in batch.inputs["metadata"]
+    assert batch.inputs["metadata"].get("labels", {}) == {}
     assert (graviton.request.importId, graviton.request.retainOnDelete) == ("", False)
 
 

@@ -103,6 +103,12 @@ class Hostile:
             names.append(f"{self.host}/{name}:1")
         return names
 
+    def stalling(self, name: str, seconds: float) -> str:
+        """Make an image that takes dozens of answers, each of so many seconds; return its reference."""
+        self._slow_children(name)
+        self._delays[name] = seconds
+        return f"{self.host}/{name}:1"
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         name = path.split("/manifests/")[0].split("/blobs/")[0].removeprefix("/v2/")

@@ -264,7 +264,10 @@ def repaired(shop: Place, push: Pusher) -> str:
 
 
 def test_a_canary_that_fails_holds_its_workload_until_its_image_changes(shop: Place, push: Pusher) -> None:
-    """The update names the container and its words, and moves others. Then plan, status and report say so."""
+    """The update names the container and its words, and moves others. Then plan, status and report say so.
+
+    With the other placement the workload stays held too. A destroy leaves no evidence.
+    """
     namespace, cluster = shop.namespace, shop.cluster
     items = [shop.with_image(deployment(name, 8, namespace), "web") for name in ("bad", "good")]
     stack = begun(shop, failing(items[0]), items[1]).config({"arm_ratio": "0.5"})
@@ -289,10 +292,18 @@ def test_a_canary_that_fails_holds_its_workload_until_its_image_changes(shop: Pl
     before = cluster.pod_names(namespace)
     went_well(stack.up())
     assert cluster.pod_names(namespace) == before
+    went_well(stack.config({"placement": "patches"}).up())
+    assert cluster.graviton_counts(namespace) == {"Deployment/bad": 0, "Deployment/good": 4}
+    assert f"failed on Graviton: {words}" in " ".join(
+        stack.archshift("plan", environment=wide).stdout.split()
+    )
     cluster.apply(with_image(deployment("bad", 8, namespace), repaired(shop, push)))
     cluster.wait_until_settled(namespace)
     went_well(stack.up())
     assert cluster.graviton_counts(namespace) == {"Deployment/bad": 4, "Deployment/good": 4}
+    targets = [f"--target=**{resource}**" for resource in ("WorkloadPatches", "FailedCanaries")]
+    went_well(stack.destroy("--run-program", "--target-dependents", *targets))
+    assert "archshift-canaries" not in cluster.lab.kubectl("get", "configmaps", f"--namespace={namespace}")
 
 
 def test_a_new_workload_waits_for_its_proof_on_x86(shop: Place) -> None:
@@ -343,7 +354,7 @@ def documented_rights(stack: Stack) -> list[Manifest]:
         ("", ["namespaces"], "list", {}),
         ("", ["namespaces"], "get", {"resourceNames": ["kube-system"]}),
         ("", ["pods/eviction", "configmaps"], "create", {}),
-        ("", ["configmaps"], "get patch", evidence),
+        ("", ["configmaps"], "get patch delete", evidence),
         ("admissionregistration.k8s.io", admission, "list get create patch delete", {}),
         # The lab's nodes are resources of the stack.
         ("", ["nodes"], "get list create patch delete", {}),
@@ -392,7 +403,8 @@ def test_the_documented_rights_are_enough(
             "Deployment/web": 8,
         }
         went_well(stack.config({"arm_ratio": "0.5"}).up())
-        went_well(stack.destroy("--run-program", "--target=**PlacementPolicy**"))
-    wait_for(lambda: "archshift-canaries" not in lab.kubectl("get", "configmaps", f"--namespace={namespace}"))
+        targets = [f"--target=**{resource}**" for resource in ("PlacementPolicy", "FailedCanaries")]
+        went_well(stack.destroy("--run-program", *targets))
+    assert "archshift-canaries" not in lab.kubectl("get", "configmaps", f"--namespace={namespace}")
     lab.kubectl("delete", f"clusterrole/{stack.name}", f"clusterrolebinding/{stack.name}")
     lab.kubectl("delete", "serviceaccount", ACCOUNT, "--namespace=default")

@@ -1,12 +1,18 @@
 """Bad input: one sentence, exit code not 0, nothing changed."""
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from lab.control_plane import Lab
+from lab.stack import ON_THE_LAB
 from tests.lab.lab_helpers import Cluster, Result, Stack, deployment, node_groups
+
+NAMESPACE = "bad-input"
 
 
 def expect_refusal(run: Result, sentence: str) -> None:
@@ -16,13 +22,36 @@ def expect_refusal(run: Result, sentence: str) -> None:
     assert "Traceback" not in run.output
 
 
+@pytest.fixture(scope="module")
+def shared(control_plane: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Stack]]:
+    """A stack that would make nodes and move a workload. It serves the whole file: nothing may change."""
+    control_plane.start()  # a test may have ended one of its servers
+    cluster = Cluster(control_plane)
+    cluster.apply(deployment("web", 2, cluster.namespace(NAMESPACE)))
+    stack = Stack(control_plane, tmp_path_factory.mktemp("stack"), f"test-{uuid.uuid4().hex[:8]}")
+    yield cluster, stack
+    stack.remove()
+    cluster.clear()
+    cluster.close()
+
+
 @pytest.fixture
-def ready(cluster: Cluster, stack: Stack, namespace: str) -> Stack:
-    """A stack that would make nodes and move a workload."""
-    cluster.apply(deployment("web", 2, namespace))
-    return stack.config(
-        {"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"}
+def ready(shared: tuple[Cluster, Stack]) -> Iterator[Stack]:
+    """The stack with a good configuration; afterwards no node is made and no workload touched."""
+    cluster, stack = shared
+    stack.config(
+        {
+            **ON_THE_LAB,
+            "node_groups": node_groups(),
+            "workloads": {"namespaces": [NAMESPACE]},
+            "arm_ratio": "0.5",
+            "arm_ration": None,
+        }
     )
+    before = cluster.get("deployment", "web", NAMESPACE)["metadata"]["generation"]
+    yield stack
+    assert cluster.all_of("nodes") == []
+    assert cluster.get("deployment", "web", NAMESPACE)["metadata"]["generation"] == before
 
 
 BAD_RATIOS = {
@@ -56,30 +85,25 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_SETTINGS)
-def test_a_setting_that_does_not_do(cluster: Cluster, ready: Stack, namespace: str, name: str) -> None:
-    """The sentence names key, value and way out; no node is made and no workload touched."""
+def test_a_setting_that_does_not_do(ready: Stack, name: str) -> None:
+    """The sentence names key, value and way out."""
     values, sentence = BAD_SETTINGS[name]
-    before = cluster.get("deployment", "web", namespace)["metadata"]["generation"]
-    run = ready.config(values).up()
-    expect_refusal(run, sentence)
-    assert cluster.all_of("nodes") == []
-    assert cluster.get("deployment", "web", namespace)["metadata"]["generation"] == before
+    expect_refusal(ready.config(values).up(), sentence)
     if values != {"arm_ratio": None}:
         status = ready.archshift("status")
         assert (status.returncode, status.stdout) == (1, "")
         assert status.stderr == f"archshift: {sentence}\n"
 
 
-def test_an_override_for_a_workload_that_is_not_there(cluster: Cluster, ready: Stack, namespace: str) -> None:
+def test_an_override_for_a_workload_that_is_not_there(ready: Stack) -> None:
     """The sentence names the key and the nearest workload."""
-    workloads = {"namespaces": [namespace], "overrides": {f"{namespace}/Deployment/wep": {"hold": True}}}
+    workloads = {"namespaces": [NAMESPACE], "overrides": {f"{NAMESPACE}/Deployment/wep": {"hold": True}}}
     run = ready.config({"workloads": workloads}).up()
     expect_refusal(
         run,
-        f"archshift:workloads.overrides: '{namespace}/Deployment/wep' is not among the workloads found; "
-        f"did you mean {namespace}/Deployment/web?",
+        f"archshift:workloads.overrides: '{NAMESPACE}/Deployment/wep' is not among the workloads found; "
+        f"did you mean {NAMESPACE}/Deployment/web?",
     )
-    assert cluster.all_of("nodes") == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +115,6 @@ def test_an_override_for_a_workload_that_is_not_there(cluster: Cluster, ready: S
     ids=["points nowhere", "refused"],
 )
 def test_a_cluster_that_cannot_be_read(
-    cluster: Cluster,
     ready: Stack,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,7 +122,7 @@ def test_a_cluster_that_cannot_be_read(
     sentence: str,
 ) -> None:
     """A kubeconfig that points nowhere or whose credentials are refused stops the run before anything."""
-    config = yaml.safe_load(Path(cluster.lab.environment()["KUBECONFIG"]).read_text())
+    config = yaml.safe_load(Path(ready.lab.environment()["KUBECONFIG"]).read_text())
     if "server" in change:
         config["clusters"][0]["cluster"]["server"] = change["server"]
     else:
@@ -107,11 +130,10 @@ def test_a_cluster_that_cannot_be_read(
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     environment = {**ready.lab.process_environment(), "KUBECONFIG": str(path)}
-    monkeypatch.setattr(ready.lab, "process_environment", lambda: environment)
-    expect_refusal(ready.up(), sentence)
-    status = ready.archshift("status")
+    with monkeypatch.context() as patch:
+        patch.setattr(ready.lab, "process_environment", lambda: environment)
+        expect_refusal(ready.up(), sentence)
+        status = ready.archshift("status")
     assert status.returncode == 1
     assert sentence in status.stderr
     assert status.stderr.count("\n") == 1
-    monkeypatch.undo()
-    assert cluster.all_of("nodes") == []

@@ -11,6 +11,7 @@ from lab.control_plane import PROJECT, Lab
 from lab.images import push_images
 from lab.sample import load_workloads
 from tests.images.build import Pushed, Pusher, elf, layer
+from tests.images.hostile import Hostile
 from tests.images.servers import Registry
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, daemon_set, deployment, node_groups
 
@@ -114,6 +115,38 @@ def test_only_what_is_proven_moves(
         shop["liar"]: "amd64-only",
         shop["absent"]: "unknown",
     }
+
+
+def test_an_image_whose_registry_stalls_holds_its_own_workload_alone(
+    cluster: Cluster, stack: Stack, namespace: str, registry: Registry, shop: dict[str, str]
+) -> None:
+    """Each answer comes, so no single request fails. Who may create a pod must not stall deployments."""
+    hostile = Hostile()
+    try:
+        stalled = hostile.stalling("bad/stalled", 12)
+        cluster.apply(
+            [
+                with_image(deployment("web", 4, namespace), shop["web"]),
+                with_image(deployment("stalled", 2, namespace), stalled),
+            ]
+        )
+        hosts = {host: {"plain_http": True} for host in (registry.host, hostile.host)}
+        stack.config(
+            {
+                "node_groups": node_groups(),
+                "workloads": {"namespaces": [namespace]},
+                "arm_ratio": "1.0",
+                "images": {"registries": hosts},
+            }
+        )
+        done = stack.up()
+    finally:
+        hostile.stop()
+    assert done.succeeded, done.output
+    assert cluster.graviton_counts(namespace) == {"Deployment/web": 4, "Deployment/stalled": 0}
+    (evidence,) = [r for r in stack.resources() if r["type"] == "archshift:index:ImageAudit"]
+    held = json.dumps(evidence["outputs"]["workloads"][f"{namespace}/Deployment/stalled"])
+    assert f"{hostile.host} answers too slowly: archshift stopped reading this image after" in held
 
 
 def test_the_sample_workloads_are_judged_as_intended(cluster: Cluster, stack: Stack) -> None:

@@ -196,12 +196,17 @@ def drifted(cluster: Cluster) -> set[str]:
     }
 
 
+def is_ours(entry: dict[str, Any]) -> bool:
+    return bool(entry["manager"].startswith("archshift/"))
+
+
 def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_that_fits(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
     """Two pools of Helm's, one of x86 and one of both architectures, with nodes: the takeover of the first
     replaces no node, also with other limits. The second is split: its arm64 node moves to the twin, and each
-    x86 node stays. A change that belongs to Helm is refused. Handed back, the pools and nodes are there.
+    x86 node stays. A change that belongs to Helm is refused. Settings that go give back what was there.
+    Handed back, the pools and nodes are there, and no field has an owner of ours.
     """
     cluster.apply([made_by_helm("general", "amd64", "arm64"), made_by_helm("batch", "amd64")], manager=HELM)
     cluster.apply(
@@ -271,6 +276,17 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert (spec["limits"], spec["weight"]) == ({"cpu": "128"}, 7)
     assert drifted(cluster) == set()
     assert nodes_of(cluster, "batch").items() >= batch.items()
+    meta = cluster.get("nodepool", "batch")["metadata"]
+    (mine,) = (entry["fieldsV1"]["f:metadata"] for entry in meta["managedFields"] if is_ours(entry))
+    assert meta["labels"] == {"app.kubernetes.io/managed-by": "Helm", "archshift/stack": stack.name}
+    assert [*mine["f:labels"]] == ["f:archshift/stack"]
+
+    groups["batch"] = {"import": "batch"}
+    step = stack.config({"node_groups": groups}).up()
+    assert step.succeeded, step.output
+    assert cluster.get("nodepool", "batch")["spec"] == made_by_helm("batch", "amd64")["spec"]
+    again = stack.preview()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
 
     for name in ("x86", "batch"):
         groups[name]["release"] = True
@@ -281,6 +297,12 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert rest.succeeded, rest.output
     left = {pool["metadata"]["name"] for pool in cluster.all_of("nodepools")}
     assert left == {"general", "batch"}
+    for name in left:
+        meta = cluster.get("nodepool", name)["metadata"]
+        assert [entry for entry in meta["managedFields"] if is_ours(entry)] == []
+        assert HELM in {entry["manager"] for entry in meta["managedFields"]}
+        assert meta["labels"] == {"app.kubernetes.io/managed-by": "Helm"}
+        assert [key for key in meta["annotations"] if key.startswith(("archshift/", "pulumi.com/"))] == []
     assert nodes_of(cluster, "general").items() >= on_x86.items()
     assert nodes_of(cluster, "batch").items() >= batch.items()
 

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from archshift.cluster.entries import policy_name
+from archshift.cluster.live_placement import entries_in
 from archshift.cluster.pods import COST_ANNOTATION
+from archshift.report.drift import drift_in
+from archshift.report.preview import Change, PreviewReport
 from lab.restarts import had_to_move, read_pods, restarted
+from lab.stack import kill_with_children
 from tests.lab.exact import expect_exact
 from tests.lab.lab_helpers import (
     Cluster,
@@ -224,3 +229,75 @@ def _refused(stack: Stack, ended: int | None) -> str:
     assert ended is None, "the update was over before the command ran"
     done = stack.archshift("rebalance", "--dry-run")
     return done.stderr if done.returncode == 1 else ""
+
+
+def live_entries(cluster: Cluster, stack: Stack, namespace: str) -> dict[str, str]:
+    """The entries of the stack's policy for the namespace."""
+    return entries_in(cluster.get("mutatingadmissionpolicy", policy_name(stack.name, namespace)))
+
+
+def kill_a_rebalance(cluster: Cluster, stack: Stack, namespace: str, own: dict[str, str]) -> None:
+    """Kill the command as soon as it has replaced the entries; check that it could not set them back."""
+    command = stack.begin_archshift("rebalance")
+    wait_for(lambda: live_entries(cluster, stack, namespace) != own)
+    assert command.poll() is None, "it ended before it was killed"
+    kill_with_children(command.pid)
+    command.communicate(timeout=60)
+    assert live_entries(cluster, stack, namespace) != own
+
+
+def drift(stack: Stack) -> list[str]:
+    """What a preview shows that no autoscaler caused. The lab's stack does not keep the rules of the pack."""
+    done = stack.archshift("preview", "--json", "--no-policy-pack", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = json.loads(done.stdout)
+    changes = tuple(Change(**{**change, "keys": tuple(change["keys"])}) for change in shown["changes"])
+    found = drift_in(PreviewReport(**{**shown, "changes": changes}))
+    print(f"{[(one.op, one.type, one.name) for one in changes]}; drift: {found}")
+    return found
+
+
+@pytest.mark.timeout(1200)
+def test_what_a_killed_rebalance_left_is_set_back_and_autoscalers_are_no_drift(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """By the next rebalance, and by the next update. What people changed is drift, also beside autoscalers.
+    When the last autoscaler goes, one update removes all costs and their resource.
+    """
+    sizes = {f"Deployment/web-{size}": size for size in (6, 10, 20)}
+    cluster.apply(deployment(key.partition("/")[2], size, namespace) for key, size in sizes.items())
+    cluster.apply(scaler(key, size, namespace) for key, size in sizes.items())
+    at(cluster, stack, namespace, "admission", "0.8")
+    assert drift(stack) == []
+    scale(cluster, namespace, sizes, 2)
+    own = live_entries(cluster, stack, namespace)
+    assert stack.preview().changes != {}, "pods without costs, and entries of another number of pods"
+    assert drift(stack) == []
+    lose_node(cluster, namespace, "graviton-0")
+    assert drift(stack), "a lost node is no autoscaler"
+    kill_a_rebalance(cluster, stack, namespace, own)
+    done = stack.archshift("rebalance", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "its entry of a rebalance that was killed was set back" in done.stderr
+    assert live_entries(cluster, stack, namespace) == own
+    lose_node(cluster, namespace, "graviton-1")
+    kill_a_rebalance(cluster, stack, namespace, own)
+    went_well(stack.up())
+    left = live_entries(cluster, stack, namespace)
+    assert all(" within " in left[key.replace("/", ".")] for key in sizes)
+    expect_exact(cluster, stack, namespace, 0.8)
+    policy = cluster.get("mutatingadmissionpolicy", policy_name(stack.name, namespace))
+    name = policy["metadata"]["name"]
+    cluster.lab.kubectl(
+        *("patch", "mutatingadmissionpolicy", name, "--type=merge"),
+        f"--patch={json.dumps({'spec': {'failurePolicy': 'Fail'}})}",
+    )
+    assert f"namespace {namespace}: its policy is not as archshift made it" in drift(stack)
+    went_well(stack.up())
+    assert drift(stack) == []
+    assert costs(cluster, namespace) > 0
+    cluster.lab.kubectl("delete", "hpa", "--all", f"--namespace={namespace}")
+    last = went_well(stack.up())
+    assert costs(cluster, namespace) == 0
+    assert last.changes.get("delete") == 1
+    assert went_well(stack.up()).changes == {}

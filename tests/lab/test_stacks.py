@@ -105,7 +105,10 @@ class Ec2:
             self._bring_up()
 
     def _bring_up(self) -> None:
-        for group in self._account.read()["objects"].get(NODE_GROUP, {}).values():
+        groups = self._account.read()["objects"].get(NODE_GROUP, {}).values()
+        for name in self._sizes.keys() - {group["nodeGroupName"] for group in groups}:
+            self._end(name, 0)
+        for group in groups:
             name = group["nodeGroupName"]
             given = {key: group.get(key) for key in ("labels", "taints", "scalingConfig")}
             if self._made.get(name) != given:
@@ -115,11 +118,7 @@ class Ec2:
     def _make_nodes(self, group: Mapping[str, Any]) -> None:
         name, kind = group["nodeGroupName"], INSTANCE_TYPES[(group.get("instanceTypes") or self._types)[0]]
         size = int(group["scalingConfig"]["desiredSize"])
-        for index in range(size, self._sizes.get(name, 0)):
-            where = ("--all-namespaces", f"--field-selector=spec.nodeName={name}-{index}")
-            self._cluster.lab.kubectl("delete", "pods", *where, "--force", "--grace-period=0")
-            self._cluster.lab.kubectl("delete", "node", f"{name}-{index}")
-        self._sizes[name] = size
+        self._end(name, size)
         if not size:
             return
         self._cluster.nodes(
@@ -139,6 +138,14 @@ class Ec2:
             memory=str(kind.allocatable_memory),
             pods=kind.pods,
         )
+
+    def _end(self, name: str, size: int) -> None:
+        """End the nodes of a group that are more than its size."""
+        for index in range(size, self._sizes.get(name, 0)):
+            where = ("--all-namespaces", f"--field-selector=spec.nodeName={name}-{index}")
+            self._cluster.lab.kubectl("delete", "pods", *where, "--force", "--grace-period=0")
+            self._cluster.lab.kubectl("delete", "node", f"{name}-{index}")
+        self._sizes[name] = size
 
 
 def fleet() -> list[Manifest]:
@@ -316,10 +323,11 @@ def test_the_file_of_a_stack_runs_end_to_end(on_aws: OnAws, name: str, ratio: st
 
 
 AS_MADE = {
-    "terraform": ("t3.xlarge", "t3a.xlarge"),
-    "old-eksctl": ("t3.xlarge",),
-    "image": (),
+    "terraform": (("t3.xlarge", "t3a.xlarge"), "new nodes"),
+    "old-eksctl": (("t3.xlarge",), "moved pods"),
+    "image": ((), "the group"),
 }
+"""Who made the last x86 group: its types, and what else of the runbook is taken back on the way."""
 
 
 @pytest.mark.parametrize("maker", AS_MADE)
@@ -327,14 +335,16 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
     """As the runbook has it, on the file of staging, with an autoscaler: retired too early it is refused,
     before anything changes. Then all pods move, the x86 nodes are drained and retired, and new pods run on
     Graviton. Back the group has its nodes again and takes pods. It is never replaced, and only the
-    autoscaler makes it smaller.
+    autoscaler makes it smaller. So it is where each earlier step is taken back: the twin, the patches, a
+    step, the drain, and the import itself.
     """
+    types, taken_back = AS_MADE[maker]
     own = on_aws.take_file("staging", graviton_families=["t4g"])
     scaling = {"minSize": 2, "desiredSize": 5, "maxSize": 8}
-    made = live_group(maker, "staging", "general", *AS_MADE[maker], scalingConfig=scaling)
+    made = live_group(maker, "staging", "general", *types, scalingConfig=scaling)
     on_aws.fill_account("staging", {"general": made})
-    # The launch template of an image of one's own has the type, which the settings then name.
-    x86 = {"import": "general", **({} if AS_MADE[maker] else {"instance_types": ["t3.xlarge"]})}
+    # The launch template of an image of one's own has the type.
+    x86: dict[str, Any] = {"import": "general"}
     groups = {**own["node_groups"], "x86": x86}
     # The image of a twin is chosen by name where its original has one that archshift does not choose.
     groups["graviton"] = {**groups["graviton"], "ami_family": "AL2023"}
@@ -355,13 +365,73 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
         lab.kubectl("rollout", "restart", "deployment/cart", "--namespace=shop")
         on_aws.cluster.wait_until_settled("shop")
 
+    def unharmed() -> None:
+        """Every pod runs, and the group is the one that was there, with all its nodes."""
+        for space in ("platform", "shop"):
+            on_aws.cluster.wait_until_settled(space)
+        found = on_aws.account.find(NODE_GROUP, identity)
+        assert found
+        theirs = ("instanceTypes", "launchTemplate", "capacityType", "nodeRoleArn", "subnetIds")
+        assert found["scalingConfig"] == scaling
+        assert {name: found.get(name) for name in theirs} == {name: made.get(name) for name in theirs}
+
+    def back_from_new_nodes() -> None:
+        """Step 3: the twin goes again. Step 4: the workloads are as they were, and all nodes stay."""
+        up("0.0")
+        on_aws.stack.config({"node_groups": {"x86": x86}})
+        alone = on_aws.stack.up()
+        assert alone.succeeded, alone.output
+        assert [*on_aws.account.read()["objects"][NODE_GROUP]] == [identity]
+        unharmed()
+        up("0.2")
+        there = on_aws.account.read()["objects"]
+        restored = on_aws.stack.destroy("--run-program", "--target=**WorkloadPatches**")
+        assert restored.succeeded, restored.output
+        assert on_aws.account.read()["objects"] == there
+        unharmed()
+
+    def back_from_moved_pods() -> None:
+        """Step 6: the former number. Phase 2 of step 9: the drained nodes take pods again."""
+        up("0.0")
+        assert on_aws.status()["fleet"]["graviton"] == 0
+        unharmed()
+        drained = on_aws.stack.archshift("drain", "--only=general-0")
+        assert drained.returncode == 0, drained.stdout + drained.stderr
+        undone = on_aws.stack.archshift("drain", "--undo")
+        assert undone.returncode == 0, undone.stdout + undone.stderr
+        assert not any(node["spec"].get("unschedulable") for node in on_aws.cluster.all_of("nodes"))
+        unharmed()
+
+    def back_from_the_group() -> None:
+        """Handed back it is as it was before archshift; back from there it is guarded again."""
+        kept = {"x86": {**x86, "release": True}, "graviton": {**groups["graviton"]}}
+        del kept["graviton"]["twin_of"]
+        kept["graviton"]["instance_types"] = ["t4g.xlarge"]
+        on_aws.stack.config({"node_groups": kept})
+        released = on_aws.stack.up()
+        assert released.succeeded, released.output
+        found = on_aws.account.find(NODE_GROUP, identity)
+        assert found
+        assert {name: found.get(name) for name in ("labels", "taints", "tags")} == {
+            name: made.get(name) for name in ("labels", "taints", "tags")
+        }
+        unharmed()
+
     def retired(group: Mapping[str, Any]) -> bool:
         return "archshift/retired" in {taint["key"] for taint in group.get("taints", ())}
 
     with Ec2(on_aws.cluster, on_aws.account, types=("t3.xlarge",)).running():
         for space in ("platform", "shop"):
             on_aws.cluster.wait_until_settled(space)
+        if taken_back == "new nodes":
+            back_from_new_nodes()
         assert up("0.2")["scalingConfig"] == scaling
+        if taken_back == "moved pods":
+            back_from_moved_pods()
+        if taken_back == "the group":
+            back_from_the_group()
+        up("0.2")
+        unharmed()
         before = on_aws.account.read()["done"]
         on_aws.stack.config({"node_groups": {**groups, "x86": {**x86, "retired": True}}})
         early = on_aws.stack.up()
@@ -400,7 +470,7 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
         restart()
         again = on_aws.stack.up()
         assert (again.exit_code, again.changes) == (0, {}), again.output
-    assert "delete" not in [did for did, kind, _ in on_aws.account.read()["done"] if kind == NODE_GROUP]
+    assert ["delete", NODE_GROUP, identity] not in on_aws.account.read()["done"]
     assert twin_name in on_aws.account.read()["objects"][NODE_GROUP]
 
 
@@ -558,12 +628,21 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     assert "maintenance" not in {taint["key"] for taint in after["taints"]}
     assert after["template"]["vpcSecurityGroupIds"] == ["sg-0other"]
     assert after["launchTemplate"]["version"] == "2"
+    owners = on_aws.account.find(NODE_GROUP, identity)
+    assert owners
+    assert owners["launchTemplate"]["version"] == "5"
+    before = on_aws.account.read()["done"]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert on_aws.account.read()["done"] == before
     assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
 
 
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:
     """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
-    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on.
+    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
+    is refused before any node goes, with and without a preview, because EKS would refuse to delete the
+    cluster in the end.
     """
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
@@ -591,7 +670,8 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     assert list(on_aws.account.read()["objects"][ENTRY]) == [f"fresh:{ADMINS[1]}"]
     on_aws.write_account(**{**on_aws.account.read(), "newestAddon": "v2"})
     with Ec2(on_aws.cluster, on_aws.account).running():
-        on_aws.cluster.apply(fleet())
+        *there, _legacy = fleet()
+        on_aws.cluster.apply(there)
         for space in ("platform", "shop"):
             on_aws.cluster.wait_until_settled(space)
         moved = on_aws.stack.up(PACK)
@@ -602,6 +682,13 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert (again.exit_code, again.changes) == (0, {}), again.output
         addons = on_aws.account.read()["objects"][ADDON].values()
         assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
+        done = on_aws.account.read()["done"]
+        for destroy in (on_aws.stack.preview_destroy, on_aws.stack.destroy):
+            stopped = destroy("--run-program")
+            assert stopped.exit_code != 0
+            sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
+            assert sentence in " ".join(stopped.output.split()), stopped.output
+            assert on_aws.account.read()["done"] == done
 
 
 @pytest.mark.parametrize(

@@ -436,27 +436,3 @@ def test_a_twin_of_a_group_that_archshift_makes_follows_the_settings() -> None:
     """There is no other owner, so there is nothing to fill."""
     groups = {"x86": eks_group("x86", "m5.large"), "graviton": eks_group("graviton", twin_of="x86")}
     assert fill_groups(groups, lambda _version, _key: TEMPLATE) == groups
-
-
-@pytest.mark.parametrize("named", ["m5.large", ""], ids=["the same", "none"])
-def test_the_types_of_an_import_are_those_of_its_launch_template(named: str) -> None:
-    """EKS does not describe them then."""
-    filled(
-        live={"instance_types": None, "ami_type": "CUSTOM"},
-        template=replace(TEMPLATE, instance_type=named),
-        typed=frozenset({"ami_type"}),
-    )
-
-
-def test_other_types_than_those_of_the_launch_template_are_refused() -> None:
-    """With an image of one's own nothing else says what the nodes are, and the guard would protect others."""
-    with pytest.raises(ArchshiftError) as error:
-        filled(
-            live={"instance_types": None, "ami_type": "CUSTOM"},
-            template=replace(TEMPLATE, instance_type="m7g.large"),
-            typed=frozenset({"ami_type"}),
-        )
-    assert str(error.value) == (
-        "archshift:node_groups.x86.instance_types: m5.large is not what the launch template of 'old' has; "
-        "write m7g.large"
-    )

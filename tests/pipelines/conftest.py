@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from components.workload_patches import WorkloadPatches
 from tests.standins.github import REPOSITORY, GitHub, Server
 from tools.bootstrap import PROJECT, find_programs
 
@@ -30,7 +31,7 @@ _PULUMI = """#!/usr/bin/env bash
 case " $* " in *" config "*|*" stack "*) exec "$REAL_PULUMI" "$@" ;; esac
 """ + _STAND_IN.partition("\n")[2]
 
-# What decides is real, but for the gate's answer.
+# What decides is real, but for the gate's answer and for the preview that looks for autoscalers.
 _ARCHSHIFT = f"""#!/usr/bin/env bash
 [ "$1" != deployment ] || PYTHONPATH={PROJECT} exec {sys.executable} -m tests.standins.gated_archshift "$@"
 """ + _STAND_IN.partition("\n")[2]
@@ -112,12 +113,25 @@ class Runner:
         """Lets a stand-in answer a command (``archshift-gate``) with a piece of shell."""
         (self.root / "stand-ins" / "answers" / command).write_text(answer)
 
-    def deployed(self, outputs: dict[str, object] | None, stack: str = "prod") -> None:
-        """Makes the stack's state that of a deployment with these outputs; None is a stack without one."""
-        resources = []
-        if outputs is not None:
-            urn = f"urn:pulumi:{stack}::archshift::{_STACK_TYPE}::archshift-{stack}"
-            resources = [{"urn": urn, "type": _STACK_TYPE, "custom": False, "outputs": outputs}]
+    def deployed(
+        self,
+        outputs: dict[str, object] | None,
+        stack: str = "prod",
+        *,
+        tried: dict[str, object] | None = None,
+    ) -> None:
+        """Makes the stack's state that of a deployment with these outputs; None is a stack without one.
+
+        ``tried`` are the ratio and the commit of the last update, if it failed.
+        """
+        begin = f"urn:pulumi:{stack}::archshift::"
+        of_stack = {"urn": f"{begin}{_STACK_TYPE}::archshift-{stack}", "type": _STACK_TYPE, "custom": False}
+        resources = [] if outputs is None else [{**of_stack, "outputs": outputs}]
+        if tried:
+            kind = WorkloadPatches.TYPE
+            resources.append(
+                {"urn": f"{begin}{kind}::workloads", "type": kind, "custom": False, "outputs": tried}
+            )
         manifest = {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""}
         state = {"version": 3, "deployment": {"manifest": manifest, "resources": resources}}
         self._pulumi("stack", "import", "--stack", stack, stdin=json.dumps(state))

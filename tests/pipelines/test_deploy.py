@@ -124,9 +124,9 @@ class TestTheGate:
         assert step.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
         assert json.loads((step.checkout / "gates" / "prod.json").read_text())["verdict"] == "pass"
 
-    @pytest.mark.parametrize("deployed", [0.8, 1.0, 0.9])
+    @pytest.mark.parametrize("deployed", [1.0, 0.9])
     def test_a_way_back_is_never_held_up(self, step: Runner, deployed: float) -> None:
-        """Nor is a change that is no step: whatever the gate says, or if it is down."""
+        """Whatever the gate says, or if it is down, and even after an update by hand."""
         step.deployed({"arm_ratio": deployed})
         gate(step, "!no answer")
         done = deploy(step)
@@ -135,24 +135,38 @@ class TestTheGate:
         assert step.calls("pulumi up") == [UP]
         assert not step.calls("gate")
 
-    @pytest.mark.parametrize("outputs", [None, {"arm_ratio": 0}, {"arm_ratio": 0.0}])
-    def test_the_first_step_has_nothing_to_measure(
-        self, step: Runner, outputs: dict[str, object] | None
-    ) -> None:
-        """There is no pod on Graviton yet."""
-        step.deployed(outputs)
+    def test_the_first_deployment_has_nothing_to_measure(self, step: Runner) -> None:
+        """No pod was ever moved to Graviton."""
+        step.deployed(None)
         assert deploy(step).code == 0
         assert not step.calls("gate")
 
-    @pytest.mark.parametrize("deployed", [0.37, 0.5])
+    @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("hold", 1), ("unknown", 1)])
+    def test_a_step_up_from_zero_is_one_like_any_other(self, step: Runner, verdict: str, code: int) -> None:
+        """Else 0.5, 0 and 0.2 would be a way around the gate. It judges what ran within its window."""
+        zero = STACK_FILE.replace("0.5", "0.0")
+        step.deployed({"arm_ratio": 0, "commit": step.commit({"Pulumi.prod.yaml": zero})})
+        step.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", "0.2")})
+        step.push()
+        preview(step)
+        gate(step, verdict)
+        done = deploy(step)
+        assert done.code == code, done.stderr
+        assert step.calls("gate") == ["gate prod 0 http://prometheus.example"]
+        assert len(step.calls("pulumi up")) == 1 - code
+        if code:
+            assert f"the gate's verdict on 0 is {verdict}, so a step up to 0.2 is not allowed" in done.stderr
+
+    @pytest.mark.parametrize("deployed", [0.37, 0.5, 0.8])
     def test_a_deployment_by_hand_stops_the_next_step(self, step: Runner, deployed: float) -> None:
-        """Since when, and with which tolerances, nobody can say."""
+        """Since when, with which tolerances and with which other settings, nobody can say."""
         step.deployed({"arm_ratio": deployed})
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            f"prod is not deployed: nobody recorded from which commit arm_ratio {deployed} was deployed; set "
-            f"arm_ratio to {deployed}, let this pipeline deploy that, and continue from there.\n",
+            f"prod is not deployed: nobody recorded from which commit arm_ratio {deployed} was deployed; "
+            "check that commit out and run ARCHSHIFT_COMMIT=$(git rev-parse HEAD) pulumi up, or let this "
+            "pipeline deploy a lower arm_ratio.\n",
         )
         assert not step.calls("pulumi up")
 

@@ -76,9 +76,13 @@ def test_drift_opens_one_issue_which_is_updated_and_closed(
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [
-        ("pulumi-preview", 1, "The check for drift of prod failed: pulumi preview ended with 1.\n"),
-        ("pulumi-preview", 3, "The check for drift of prod failed: pulumi preview ended with 3.\n"),
-        ("archshift-status", 1, "The check for drift of prod failed: archshift status ended with 1.\n"),
+        ("pulumi-preview", 1, "archshift: the check for drift of prod failed: pulumi preview ended with 1\n"),
+        ("pulumi-preview", 3, "archshift: the check for drift of prod failed: pulumi preview ended with 3\n"),
+        (
+            "archshift-status",
+            1,
+            "archshift: the check for drift of prod failed: archshift status ended with 1\n",
+        ),
     ],
 )
 def test_a_look_that_fails_leaves_the_issue_as_it_is(
@@ -96,6 +100,36 @@ def test_a_look_that_fails_leaves_the_issue_as_it_is(
     assert done.code == 1
     assert "The check for drift of prod failed, so its issue stays as it is" in done.stderr
     assert prod.github.changes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"), [("pulumi-preview", CHANGED), ("archshift-status", MISPLACED)]
+)
+def test_what_autoscalers_alone_changed_is_no_drift(prod: Runner, command: str, answer: str) -> None:
+    """The issue of an earlier day is closed."""
+    prod.stand_in(command, answer)
+    assert day(prod).stdout == "opened #1\n"
+    prod.stand_in("differences", "")
+    assert day(prod).stdout == "closed #1\n"
+    assert "differs from its last deployment only by what autoscalers changed" in prod.summary
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"), [("pulumi-preview", BROKEN_RULE), ("archshift-status", "exit 5")]
+)
+def test_autoscalers_excuse_no_violation_and_no_pending_pod(prod: Runner, command: str, answer: str) -> None:
+    prod.stand_in(command, answer)
+    prod.stand_in("differences", "")
+    assert day(prod).stdout == "opened #1\n"
+
+
+def test_a_preview_that_fails_while_it_looks_for_autoscalers_decides_nothing(prod: Runner) -> None:
+    prod.stand_in("pulumi-preview", CHANGED)
+    prod.stand_in("differences", "!the preview failed")
+    looked = day(prod)
+    assert looked.code == 1
+    assert looked.stderr == "archshift: the preview failed\n"
+    assert not prod.github.changes()
 
 
 @pytest.mark.parametrize("outputs", [{"arm_ratio": 0.2}, None])
@@ -118,6 +152,47 @@ def test_the_issue_of_somebody_else_is_left_alone(prod: Runner) -> None:
     prod.stand_in("pulumi-preview", CHANGED)
     assert day(prod).stdout == "opened #2\n"
     assert prod.github.issues[0]["body"] == f"{MARKER} mine"
+
+
+HOSTILE = r"""
+printf '%s\n' '::add-mask::a' 'login https://me:hunter22@db.example' $'\e[2K\u202e gone' '``` out'
+exit 7"""
+
+
+def test_no_secret_and_no_markup_of_others_gets_into_the_issue(prod: Runner) -> None:
+    """A diff has values of the cluster and of the configuration, and everybody may read the issue."""
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
+    prod.stand_in("pulumi-preview", HOSTILE.replace("gone", "gone correct horse"))
+    prod.stand_in("archshift-status", HOSTILE.replace("exit 7", "exit 3"))
+    done = prod.run("drift.sh", "prod", prod.results, SOME_TOKEN="0123456789")
+    assert done.code == 0, done.stderr
+    assert prod.run("drift-issue.sh", "prod", prod.results).code == 0
+    body = prod.github.issues[0]["body"]
+    for left in ("hunter22", "correct horse", "\x1b", "\u202e"):
+        assert left not in body
+        assert left not in prod.summary
+        assert all(left not in file.read_text() for file in prod.results.iterdir())
+    assert body.count("```") == 4
+    assert "login https://[secret]@db.example" in body
+
+
+def test_a_failure_prints_no_secret_either(prod: Runner) -> None:
+    """The log of a run is as public as the repository."""
+    prod.stand_in("pulumi-preview", HOSTILE.replace("exit 7", "exit 255"))
+    done = prod.run("drift.sh", "prod", prod.results)
+    assert done.code == 1
+    assert "[secret]@db.example" in done.stderr
+    assert "hunter22" not in done.stdout + done.stderr
+
+
+def test_secrets_that_cannot_be_read_stop_it(prod: Runner) -> None:
+    """Nobody knows then what must not be shown."""
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
+    prod.stand_in("pulumi-preview", "echo correct horse; exit 7")
+    done = prod.run("drift.sh", "prod", prod.results, PULUMI_CONFIG_PASSPHRASE="another")
+    assert done.code == 1
+    assert "correct horse" not in done.stdout + done.stderr
+    assert not (prod.results / "drift.md").exists()
 
 
 def test_a_very_long_diff_still_opens_an_issue(prod: Runner) -> None:
@@ -158,4 +233,4 @@ def test_the_engine_tells_changes_from_a_failure(prod: Runner) -> None:
     program.write_text("raise RuntimeError('no credentials')\n")
     code, said = look()
     assert code == 1
-    assert "The check for drift of prod failed: pulumi preview ended with" in said
+    assert "the check for drift of prod failed: pulumi preview ended with" in said

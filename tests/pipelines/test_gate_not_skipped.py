@@ -98,6 +98,55 @@ def test_the_deployed_gate_is_asked_and_not_a_looser_one(prod: Runner) -> None:
     assert prod.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
 
 
+LEGACY = "  archshift:workloads: {{overrides: {{shop/Deployment/legacy: {{{rule}}}}}}}\n"
+
+
+@pytest.mark.parametrize("ratio", ["0.5", "0.4"])
+def test_a_change_that_moves_pods_is_judged_as_a_step_is(prod: Runner, ratio: str) -> None:
+    """Whatever the ratio does: a workload that was held would move."""
+    held = STACK_FILE + LEGACY.format(rule="hold: true")
+    prod.deployed({"arm_ratio": 0.5, "commit": prod.commit({"Pulumi.prod.yaml": held})})
+    said = refused(prod, step(prod, STACK_FILE + LEGACY.format(rule="max_ratio: 0.9"), ratio))
+    assert said == (
+        "the gate's verdict on 0.5 is hold, and these changes may move more pods to Graviton: "
+        "archshift:workloads.overrides.shop/Deployment/legacy.hold; wait for the gate, or deploy the other "
+        "changes without them."
+    )
+    assert prod.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
+    gate(prod, "pass")
+    assert deploy(prod).code == 0
+    assert len(prod.calls("pulumi up")) == 1
+
+
+def test_a_workload_is_held_without_the_gate(prod: Runner) -> None:
+    """It is what the gate's verdict asks for."""
+    done = step(prod, STACK_FILE + LEGACY.format(rule="hold: true"), "0.5")
+    assert done.code == 0, done.stderr
+    assert not prod.calls("gate")
+
+
+@pytest.mark.parametrize(("back", "forth"), [("0.2", "0.5"), ("0.5", "0.8"), ("0.8", "0.8")])
+def test_a_step_after_an_update_that_failed_is_judged(prod: Runner, back: str, forth: str) -> None:
+    """The engine still has the outputs of the update before it: from these alone, a step would be none.
+
+    The pods are somewhere between the two.
+    """
+    at = prod.git("rev-parse", "HEAD")
+    failed = prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", back), "notes": back})
+    last = {"arm_ratio": 0.5, "commit": at}
+    prod.deployed(last, tried={"ratio": float(back), "commit": failed})
+    assert "the gate's verdict on 0.5 is hold" in refused(prod, step(prod, STACK_FILE + "# x\n", forth))
+    # The way back to the lower one is open.
+    done = step(prod, STACK_FILE + "# y\n", min(back, "0.5"))
+    assert done.code == 0, done.stderr
+
+
+def test_a_first_deployment_that_failed_is_one(prod: Runner) -> None:
+    """Nothing is recorded as deployed, but pods may have moved."""
+    prod.deployed({}, tried={"ratio": 0.5, "commit": prod.git("rev-parse", "HEAD")})
+    assert refused(prod, step(prod, STACK_FILE)) == HOLD
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
@@ -196,6 +245,65 @@ check_digest(os.environ, digest({**config.get_config_env(), **config.CONFIG.get(
 pulumi.export("arm_ratio", 0.5)
 pulumi.export(OUTPUT, commit_of(os.environ))
 """
+
+
+FAILING = """\
+import os
+import pulumi
+from archshift.ramp.deployment import OUTPUT
+from components.workload_patches import WorkloadPatches
+
+class Patches(pulumi.ComponentResource):
+    def __init__(self):
+        super().__init__(WorkloadPatches.TYPE, "workloads")
+        self.register_outputs({"ratio": RATIO, OUTPUT: os.environ.get("ARCHSHIFT_COMMIT", "")})
+
+Patches()
+pulumi.export("arm_ratio", RATIO)
+if "ARCHSHIFT_COMMIT" in os.environ:
+    pulumi.export(OUTPUT, os.environ["ARCHSHIFT_COMMIT"])
+if FAILS and not pulumi.runtime.is_dry_run():
+    pulumi.Output.from_input(1).apply(lambda _: 1 / 0)
+"""
+
+
+def test_the_real_engine_remembers_what_failed(prod: Runner) -> None:
+    """It records the stack's outputs only at a good end, and those of a component at once.
+
+    The step back to 0.2 failed, and 0.5 is "deployed". But 0.5 is a step up now.
+    """
+    project = json.dumps({"name": "archshift", "runtime": RUNTIME})
+    inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    path = os.pathsep.join([prod.environment["PATH"], inherited["PATH"]])
+    prod.environment = {**inherited, **prod.environment, "PATH": path, "PYTHONPATH": str(PROJECT)}
+    prod.stand_in("pulumi-up", 'exec "$REAL_PULUMI" up --stack prod --yes --non-interactive\n')
+    prod.deployed(None)
+
+    def take(ratio: str, *, fails: bool) -> Done:
+        program = FAILING.replace("RATIO", ratio).replace("FAILS", str(fails))
+        files = {"Pulumi.yaml": project, "__main__.py": program, "notes": f"{ratio} {fails}"}
+        prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", ratio), **files})
+        return deploy(prod)
+
+    assert take("0.5", fails=False).code == 0
+    first = prod.git("rev-parse", "HEAD")
+    assert take("0.2", fails=True).code != 0
+    outputs = json.loads(prod.call("pulumi", "stack", "output", "--json", "--stack", "prod").stdout)
+    assert outputs == {"arm_ratio": 0.5, "commit": first}
+    again = take("0.5", fails=False)
+    assert "the gate's verdict on 0.5 is hold" in again.stderr, again.stdout + again.stderr
+    assert take("0.2", fails=False).code == 0
+    # What nobody deploys does not change the state: a look for drift finds none.
+    looked = prod.call(
+        "pulumi",
+        "preview",
+        "--stack",
+        "prod",
+        "--expect-no-changes",
+        "--non-interactive",
+        "--suppress-outputs",
+    )
+    assert looked.code == 0, looked.stdout
 
 
 def test_the_real_engine_gives_the_program_what_was_checked_and_records_the_commit(prod: Runner) -> None:

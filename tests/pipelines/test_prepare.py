@@ -39,9 +39,29 @@ def test_a_stack_that_names_no_cluster_is_told_what_to_set(runner: Runner) -> No
     done = runner.run("cluster.sh", "prod")
     assert (done.code, done.stderr) == (
         1,
-        "Pulumi.prod.yaml has no archshift:cluster: set the environment's variable EKS_CLUSTER to the "
-        "cluster's name in EKS.\n",
+        "archshift: Pulumi.prod.yaml has no archshift:cluster; set the environment's variable EKS_CLUSTER to "
+        "the cluster's name in EKS\n",
     )
+    assert not runner.calls("aws")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        '  archshift:cluster: {name: "--kubeconfig=/etc/passwd"}\n',
+        '  archshift:cluster: {name: "a b"}\n',
+        CLUSTER + '  archshift:kube_context: "--role-arn"\n',
+        CLUSTER + '  archshift:kube_context: "a\\nb"\n',
+    ],
+)
+def test_a_name_that_is_an_option_of_a_command_is_refused(runner: Runner, names: str) -> None:
+    """A pull request chooses the names."""
+    runner.install("aws")
+    runner.commit({"Pulumi.prod.yaml": STACK_FILE + names})
+    runner.new_stack("prod")
+    done = runner.run("cluster.sh", "prod")
+    assert done.code == 1
+    assert "is no name for a kubeconfig; use a name without blanks" in done.stderr
     assert not runner.calls("aws")
 
 

@@ -153,14 +153,25 @@ class TestTheNextStep:
         assert changed == "Pulumi.prod.yaml"
         assert prod.calls("archshift ramp") == ["archshift ramp apply --stack prod --commit"]
 
-    def test_the_first_step_needs_no_gate(self, prod: Runner) -> None:
-        """At 0 nothing runs on Graviton, and a gate without samples would hold the ramp for ever."""
+    def test_the_first_step_has_a_gate_too(self, prod: Runner) -> None:
+        """At 0 it passes if Prometheus sees the pods, and if nothing that ran before did worse."""
         prod.clone()
         prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", "0.0")})
         prod.push()
         prod.deployed({"arm_ratio": 0})
         gate(prod, "unknown")
+        assert week(prod).code == 0
+        assert not prod.github.changes()
+        gate(prod, "pass")
         assert week(prod).stdout.startswith("opened #1")
+        assert prod.calls("gate") == ["gate prod 0 http://prometheus.example"] * 2
+
+    def test_after_an_update_that_failed_it_takes_no_step(self, prod: Runner) -> None:
+        """The pods are between two ratios, so no figure belongs to one of them."""
+        prod.deployed({"arm_ratio": 0.5}, tried={"ratio": 0.8, "commit": ""})
+        week(prod)
+        assert "the last update of prod failed; deploy it again first." in prod.summary
+        assert not prod.github.changes()
         assert not prod.calls("gate")
 
     def test_a_stack_without_a_ramp_takes_no_step(self, prod: Runner) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
-from archshift.nodes.groups import RETIRED, Taint
-from archshift.plan.group_changes import change_of, going, shrinks_too_far, stranded
+from archshift.nodes.groups import RETIRED, Node, Taint
+from archshift.plan.group_changes import as_sent, change_of, going, shrinks_too_far, stranded
 from tests.build import deployment, eks_group, inventory, live_group
 from tests.build import plan_node as node
 
@@ -83,6 +84,59 @@ def test_what_archshift_sets_and_removes_itself_is_no_news() -> None:
     assert change_of(eks_group("x86", "m5.large")) == ""
 
 
+SIZES = {"minSize": 2.0, "desiredSize": 5.0, "maxSize": 8.0}
+STATE = {
+    "scalingConfig": SIZES,
+    "updateConfig": {"maxUnavailablePercentage": 33.0},
+    "labels": {"team": "shop", "archshift/node-group": "x86", "architecture": "amd64"},
+    "taints": [{"key": "spot", "value": "true", "effect": "NO_SCHEDULE"}],
+}
+
+
+def of_state(state: dict[str, Any], **change: Any) -> Any:
+    """The group of ``STATE``, after somebody changed everything of it at EKS."""
+    mine = {"min_size": 2, "desired_size": 5, "max_size": 8, "max_unavailable": "33%"}
+    mine |= {"labels": {"team": "shop"}, "taints": (Taint(key="spot", value="true"),)}
+    there = live_group(
+        "general",
+        size=22,
+        min_size=20,
+        max_size=30,
+        max_unavailable=4,
+        labels={"team": "web", "extra": "1"},
+        taints=(Taint(key="maintenance"),),
+    )
+    return as_sent(imported(there, **{**mine, **change}), state)
+
+
+def test_what_an_update_does_not_send_is_no_change() -> None:
+    """The engine compares with the state: what somebody changed at EKS alone stays, and no node goes."""
+    group = of_state(STATE)
+    assert change_of(group) == ""
+    assert going(group) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_size": 9}, "min_size 20 to 2, desired_size 22 to 5, max_size 30 to 9"),
+        ({"max_unavailable": 1}, "max_unavailable 4 to 1"),
+        ({"labels": {"team": "data"}}, "label team web to data"),
+        ({"retired": True, "taints": (Taint(key="spot", value="true"), RETIRED)}, "it takes no new pods"),
+    ],
+)
+def test_a_change_of_the_settings_is_compared_with_eks(change: dict[str, Any], said: str) -> None:
+    """One size sends all three, so each of them changes."""
+    assert change_of(of_state(STATE, **change)) == f"node group x86: this update changes 'general': {said}"
+
+
+def test_a_group_that_the_stack_does_not_have_yet_is_compared_with_eks() -> None:
+    """An import changes what differs. So does the first update after a refresh."""
+    whole = imported(OLD, desired_size=7)
+    assert as_sent(whole, None) == whole
+    assert going(of_state({**STATE, "scalingConfig": {**SIZES, "desiredSize": 22.0}})) == 17
+
+
 def test_nodes_may_go_as_far_as_they_are_empty() -> None:
     """AWS chooses which ones; as many must stay as have pods."""
     smaller = imported(OLD, desired_size=20)
@@ -137,3 +191,24 @@ def test_a_label_that_pods_select_stays_on_some_node_of_their_side() -> None:
         "this update would leave 3 pods without any Graviton node that takes them (shop/Deployment/cart): no "
         "Graviton node matches its own node selector or affinity"
     )
+
+
+@pytest.mark.parametrize(("after", "questions"), [(ARM, 0), (TAINTED, 1)])
+def test_a_large_fleet_asks_once_for_equal_workloads(
+    monkeypatch: pytest.MonkeyPatch, after: Node, questions: int
+) -> None:
+    """And never if no node changes: with 5,000 workloads on 2,000 nodes, that took longer than the plan."""
+    asked = []
+    real = Workload.why_nowhere
+
+    def why_nowhere(workload: Workload, nodes: Any, **options: Any) -> Any:
+        if len(nodes) > 1:
+            asked.append(workload.key)
+        return real(workload, nodes, **options)
+
+    monkeypatch.setattr(Workload, "why_nowhere", why_nowhere)
+    fleet = [deployment(f"w-{number}", 1) for number in range(20)]
+    other = node("arm-1", "arm64")
+    there = inventory(*fleet, graviton={one.name: 1 for one in fleet}, nodes=(ARM, other))
+    assert stranded(there, [after, other]) == ""
+    assert len(asked) == questions

@@ -708,7 +708,7 @@ def test_costs_are_due_where_pods_have_none_or_move() -> None:
     assert autoscaled_at(2, ratio=0.5).costs_due == ("shop/Deployment/cart",)
     assert autoscaled_at(0, ratio=0.5).costs_due == ("shop/Deployment/cart",)
     assert autoscaled_at(4, ratio=1.0).costs_due == ()
-    assert autoscaled_at(2, ratio=0.5).kept_shares == {"shop/Deployment/cart": Proportion(2, 4)}
+    assert autoscaled_at(2, ratio=0.5).kept_shares == {"shop/Deployment/cart": Proportion(2, 4, 4)}
 
 
 def test_the_costs_of_an_application_are_named_and_left_alone() -> None:

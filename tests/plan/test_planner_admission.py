@@ -131,6 +131,20 @@ def test_a_workload_without_proof_keeps_the_live_rule_of_its_autoscaler() -> Non
     assert str(admission.live(one)) == "16 of 20 on arm64 within 18 spread 1 prefer arm64 46"
 
 
+@pytest.mark.parametrize(
+    ("placed_by", "restarted"),
+    [("all on arm64", 0), ("all on amd64", 1), ("", 1)],
+    ids=["by the present entry", "by an older one", "before the policy"],
+)
+def test_a_pod_that_waits_for_a_node_under_its_entry_is_not_restarted(placed_by: str, restarted: int) -> None:
+    """Its volume does not exist, for example. Each update would restart it in vain."""
+    one = replace(deployment(replicas=1), most_away=0)
+    found = replace(inventory(one), pods={(one.key, ""): 1}, waiting={one.key: (placed_by,)})
+    (row,) = plan_of(found, 1.0).workloads
+    assert (row.moves, row.restarted_pods, row.restarts) == (1, restarted, bool(restarted))
+    assert not row.exact
+
+
 def test_the_first_step_at_ratio_0_restarts_nothing() -> None:
     """All pods are on x86 already; the entries only keep their successors there."""
     found = inventory(*(deployment(f"web-{number}", number) for number in range(1, 20)))

@@ -163,7 +163,7 @@ def test_more_pods_on_graviton_than_replicas_are_a_share_of_all() -> None:
     one = deployment(replicas=4, autoscaled=SCALER, most_away=0, settled=False)
     plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
     assert plan.workloads[0].waits
-    assert plan.kept_shares == {CART: Proportion(4, 4)}
+    assert plan.kept_shares == {CART: Proportion(4, 4, 2)}
 
 
 def test_a_workload_that_cannot_be_placed_now_keeps_its_order() -> None:
@@ -178,7 +178,7 @@ def test_a_workload_that_cannot_be_placed_now_keeps_its_order() -> None:
     ]
     plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
     assert (plan.workloads[0].action, plan.workloads[0].wanted) == ("keep", None)
-    assert (plan.kept_shares, plan.costs_due) == ({CART: Proportion(3, 4)}, ())
+    assert (plan.kept_shares, plan.costs_due) == ({CART: Proportion(3, 4, 2)}, ())
     gone = plan_with(one, pods, nodes=nodes, placed_by="admission")
     assert (gone.kept_shares, gone.costs_due) == ({}, (CART,)), "nothing places its pods"
 

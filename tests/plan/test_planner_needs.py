@@ -135,9 +135,10 @@ def test_a_need_for_devices_needs_enough_of_them() -> None:
 def test_devices_that_the_step_moves_must_be_there() -> None:
     """What is left alone has its devices already, and must not stop the others."""
     both = replace(ARM, devices=((GPU, 1),))
-    found = inventory(deployment(requests=Resources(devices=((GPU, 1),))), nodes=(X86, both))
+    pair = [deployment(name, 1, requests=Resources(devices=((GPU, 1),))) for name in ("one", "two")]
+    found = inventory(*pair, nodes=(X86, both))
     (shortage,) = make_plan(arm_ratio=1.0, inventory=found).shortages
-    assert shortage.startswith(f"Graviton lacks 3 {GPU}: 4 pods ask for ")
+    assert shortage.startswith(f"Graviton lacks 1 {GPU}: 2 pods ask for ")
     broken = replace(X86, devices=())
     left = inventory(deployment(requests=Resources(devices=((GPU, 1),))), nodes=(broken, ARM))
     assert make_plan(arm_ratio=1.0, inventory=left).shortages == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template, read_fields
 from archshift.common.architectures import AMD64, ARM64, Architecture
+from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import AnyNodeGroup, Node, Taint
 from archshift.plan.model import PlannedWorkload
@@ -391,3 +392,63 @@ def test_at_the_end_of_the_ramp_all_pods_are_on_graviton() -> None:
     """A required affinity takes the x86 zones out of the spread, so there is no limit to name."""
     row = zonal_plan(1.0)
     assert (row.wanted, row.reason) == (6, "")
+
+
+def test_pods_with_a_host_port_need_a_node_each() -> None:
+    """As with an anti-affinity over nodes; the reason names the port as the cause."""
+    bare = deployment("cart", 3)
+    one = replace(bare, template=replace(bare.template, host_ports=frozenset({"TCP/80"})))
+    (row,) = make_plan(
+        arm_ratio=1.0, inventory=inventory(one, nodes=tuple(nodes("x-a x-a x-a g-a g-b")))
+    ).workloads
+    assert row.wanted == 2
+    assert "its own host port lets at most 2 of its 3 pods run on Graviton" in row.reason
+
+
+GPU = "nvidia.com/gpu"
+
+
+def with_gpus(replicas: int, each: int = 1) -> Workload:
+    return replace(deployment("model", replicas), requests=Resources(100, 1, devices=((GPU, each),)))
+
+
+def gpu_nodes(x86: Sequence[int], graviton: Sequence[int]) -> tuple[Node, ...]:
+    """Nodes with so many GPUs each."""
+    return tuple(
+        plan_node(f"{side}-{number}", side, devices=((GPU, count),))
+        for side, counts in (("amd64", x86), ("arm64", graviton))
+        for number, count in enumerate(counts)
+    )
+
+
+@pytest.mark.parametrize(
+    ("x86", "graviton", "each", "ratio", "wanted"),
+    [
+        ([4], [1], 1, 1.0, 1),
+        ([4], [2], 1, 0.5, 2),
+        ([4], [1, 1], 1, 1.0, 2),
+        ([4], [3, 1], 1, 1.0, 4),
+        # A pod cannot use devices of two nodes.
+        ([8], [3, 3, 1], 2, 1.0, 2),
+        # Not all can stay on x86 either.
+        ([3], [4], 1, 0.0, 0),
+    ],
+)
+def test_pods_move_only_as_far_as_there_are_devices(
+    x86: list[int], graviton: list[int], each: int, ratio: float, wanted: int
+) -> None:
+    found = inventory(with_gpus(4, each), nodes=gpu_nodes(x86, graviton))
+    (row,) = make_plan(arm_ratio=ratio, inventory=found).workloads
+    assert row.wanted == wanted
+    if 0 < wanted < 4:
+        assert row.reason == f"Graviton nodes have {GPU} for {wanted} of its 4 pods"
+
+
+@pytest.mark.parametrize(("x86", "graviton", "ratio"), [([4], [1], 1.0), ([1], [4], 0.0)])
+def test_a_device_plugin_that_is_away_sends_no_pod_back(
+    x86: list[int], graviton: list[int], ratio: float
+) -> None:
+    """It reports fewer devices for a while, and the pods that have devices keep them."""
+    found = inventory(with_gpus(4), nodes=gpu_nodes(x86, graviton), graviton={"model": 2})
+    (row,) = make_plan(arm_ratio=ratio, inventory=found).workloads
+    assert row.wanted == 2

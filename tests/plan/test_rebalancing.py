@@ -6,7 +6,7 @@ import pytest
 
 from archshift.cluster.entries import Entry, Scaling
 from archshift.cluster.model import Autoscaler, Workload
-from archshift.cluster.pod_fields import Template
+from archshift.cluster.pod_fields import Inexact, Template
 from archshift.common.architectures import ARM64
 from archshift.plan import reasons
 from archshift.plan.model import Plan
@@ -61,6 +61,30 @@ def test_limits_that_let_no_pod_be_away_need_a_restart() -> None:
     one = deployment(replicas=10, most_away=0)
     rows, why = rebalancing(Plan(arm_ratio=0.5, workloads=(BENT,)), inventory(one), {}, restart=True)
     assert ([row.restarts for row in rows], why) == ([True], {})
+
+
+@pytest.mark.parametrize(
+    ("note", "graviton", "why"),
+    [
+        (Inexact("0a1b2c3d.1", 4, 1), 4, {CART: reasons.CAME_BACK}),
+        # Another rollout, other pods, more nodes, or too far off.
+        (Inexact("0a1b2c3d.0", 4, 1), 4, {}),
+        (Inexact("0a1b2c3d.1", 6, 1), 4, {}),
+        (Inexact("0a1b2c3d.1", 4, 0), 4, {}),
+        (Inexact("0a1b2c3d.1", 3, 1), 3, {}),
+        (None, 4, {}),
+    ],
+)
+def test_what_a_soft_rule_sent_back_is_not_evicted_again(
+    note: Inexact | None, graviton: int, why: dict[str, str]
+) -> None:
+    """Only with patches: an entry is exact while pods move."""
+    one = patched(5, 10)
+    one = replace(one, template=replace(one.template, inexact=note))
+    row = replace(BENT, graviton=graviton, autoscaled=True)
+    assert left(row, one) == why
+    assert left(replace(row, autoscaled=False), one) == {}
+    assert left(replace(row, entry="5 of 10 on arm64"), one) == {}
 
 
 # --- whether the placement is what the plan wants ------------------------------------------------

@@ -103,6 +103,27 @@ def _spread(
     return math.floor(total + 0.5)
 
 
+@pytest.mark.parametrize("most", [6, 9, 12, 15])
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_small_workload_does_not_round_to_the_larger_side_at_every_size(share: float, most: int) -> None:
+    """Many of these would bend a fleet. If nobody says the most pods, the rule is that of large workloads."""
+    nodes = nodes_of(share)
+
+    def bent(rule: Scaling | None) -> float:
+        assert rule
+        counts = grown(Template(), rule, most, {AMD64: 0, ARM64: 0}, nodes)
+        off = [count - share * pods for pods, count in enumerate(counts) if pods > 1]
+        return abs(sum(off) / len(off))
+
+    assert bent(scaling_of(Template(), share, most, zones=3, tainted=True)) <= 0.25
+    guess = scaling_of(Template(), share, most, zones=3, tainted=True, guessed=True)
+    other = scaling_of(Template(), share, 100, zones=3, tainted=True, guessed=True)
+    assert guess
+    assert other
+    assert (guess.weight, guess.spread) == (other.weight, other.spread)
+    assert bent(guess) > 0.3
+
+
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("share", SHARES)
 def test_the_share_holds_while_pods_are_added(share: float, rules: str) -> None:

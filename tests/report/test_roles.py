@@ -1,5 +1,7 @@
 """The roles of a stack: what the one table of permissions becomes."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,13 +111,34 @@ def test_the_deploying_role_has_all_that_the_table_lists_but_no_secrets_of_all_n
 
 
 def test_pull_secrets_are_readable_by_name_in_their_own_namespace() -> None:
-    role, binding, other, _ = pull_secret_roles([("shop", "b"), ("shop", "a"), ("bank", "a")], ["x", "y"])
+    role, binding, other, _ = pull_secret_roles(
+        "prod", [("shop", "b"), ("shop", "a"), ("bank", "a")], ["x", "y"]
+    )
     assert (role["metadata"], role["rules"]) == (
-        {"name": "archshift-pull-secrets", "namespace": "bank"},
+        {"name": "archshift-pull-secrets-prod", "namespace": "bank"},
         [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": ["get"]}],
     )
     assert [subject["name"] for subject in binding["subjects"]] == ["x", "y"]
     assert other["rules"][0]["resourceNames"] == ["a", "b"]
+
+
+NAMES = ("prod", "Prod", "prod.", "pro_d", "pro-d", "pro.d", "x" * 90)
+
+
+def test_two_stacks_in_one_cluster_share_no_object() -> None:
+    """`kubectl apply` of one stack's roles would take rights from the other, or its policy."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for stack in NAMES:
+        settings = replace(everything(), stack=stack)
+        secrets = [*pull_secret_roles(settings.stack_label, [("shop", "a")], ["x"])]
+        for group in ("archshift-looking", "team-a"):
+            for each in (*looking_role(settings, group), *deploying_role(settings), *secrets):
+                name = each["metadata"]["name"]
+                key = each["kind"], each["metadata"].get("namespace", ""), name
+                assert seen.setdefault(key, settings.stack_label) == settings.stack_label, key
+                assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,250}[a-z0-9])?", name), name
+                if "roleRef" in each:
+                    assert each["roleRef"]["name"] == name
 
 
 def test_the_examples_are_what_the_table_says() -> None:

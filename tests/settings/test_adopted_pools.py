@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -248,4 +249,93 @@ def test_the_pools_that_eks_itself_owns_are_left_to_it() -> None:
     sentence = refused({"x86": {"import": "general-purpose"}}, live, provisioner="auto-mode")
     assert sentence.startswith(
         "x86.import: EKS itself owns the NodePool 'general-purpose', and nobody may change"
+    )
+
+
+# --- settings that go ------------------------------------------------------------------------
+
+MANAGER = "archshift/prod/pools"
+
+
+def after_update(live: LivePool, pool: NodePool, *fields: str) -> LivePool:
+    """The NodePool after an update of the stack, which then owns these fields alone."""
+    tree: dict[str, Any] = {}
+    for field in fields:
+        node = tree
+        for key in field.split("."):
+            node = node.setdefault(f"f:{key}", {})
+    ours = {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": tree}}
+    return replace(
+        live,
+        spec=manifest(pool),
+        annotations={**live.annotations, "archshift/former": pool.former},
+        managed_fields=(ours,),
+    )
+
+
+CHANGED = {"import": "default", "limits": {"cpu": 64, "nodes": 9}, "weight": 50, "labels": {"tier": "web"}}
+OWNED = ("limits.cpu", "limits.nodes", "weight", "template.metadata.labels.tier")
+
+
+def test_a_setting_that_goes_gives_back_what_the_pool_had() -> None:
+    """One after the other; what the owner had not set is gone again."""
+    live = live_pool("default", *X86_ONLY)
+    pool = adopted({"x86": CHANGED}, live)["x86"]
+    there = after_update(live, pool, *OWNED)
+    assert manifest(adopted({"x86": CHANGED}, there)["x86"]) == manifest(pool)
+    assert adopted({"x86": CHANGED}, there)["x86"].former == pool.former
+    fewer = adopted({"x86": {"import": "default", "weight": 50}}, there)["x86"]
+    assert manifest(fewer) == {**live.spec, "weight": 50}
+    assert manifest(adopted({"x86": {"import": "default"}}, there)["x86"]) == live.spec
+    assert adopted({"x86": {"import": "default"}}, there)["x86"].former == ""
+
+
+def test_limits_that_were_taken_away_come_back() -> None:
+    live = live_pool("default", *X86_ONLY)
+    pool = adopted({"x86": {"import": "default", "limits": "none"}}, live)["x86"]
+    assert "limits" not in manifest(pool)
+    there = after_update(live, pool)
+    assert manifest(adopted({"x86": {"import": "default"}}, there)["x86"]) == live.spec
+
+
+def test_a_pool_that_was_split_is_whole_without_the_setting() -> None:
+    """So the setting is asked for again, as at first."""
+    live = live_pool("default")
+    pool = adopted(SPLIT, live)["x86"]
+    there = after_update(live, pool, "template.spec.requirements")
+    assert manifest(adopted(SPLIT, there)["x86"]) == manifest(pool)
+    assert refused({"x86": {"import": "default"}}, there).startswith(
+        "x86.import: the NodePool 'default' makes nodes of both architectures; add architecture: amd64"
+    )
+
+
+def test_what_its_owner_has_changed_since_then_counts() -> None:
+    """The field has another owner then, and the value of before is of no interest."""
+    live = live_pool("default", *X86_ONLY)
+    pool = adopted({"x86": CHANGED}, live)["x86"]
+    there = after_update(live, pool, "limits.nodes", "template.metadata.labels.tier", "limits.cpu")
+    spec = {**there.spec, "weight": 33}
+    there = replace(there, spec=spec)
+    assert manifest(adopted({"x86": {"import": "default"}}, there)["x86"]) == {**live.spec, "weight": 33}
+
+
+@pytest.mark.parametrize("text", ["{", "1", "[1]", '[["x"]]', '[[["status", "x"], 1]]', "[[[1], 2]]", "null"])
+def test_an_annotation_that_somebody_else_wrote_changes_nothing(text: str) -> None:
+    live = replace(live_pool("default", *X86_ONLY), annotations={"archshift/former": text})
+    assert manifest(adopted({"x86": {"import": "default"}}, live)["x86"]) == live.spec
+
+
+def test_a_pool_of_another_stack_is_refused() -> None:
+    """Both to take over and to make; two stacks would undo what the other does."""
+    other = replace(live_pool("default", *X86_ONLY), labels={"archshift/stack": "blue"})
+    way_out = "give the group another name, or first remove or release it in that stack"
+    assert refused({"x86": {"import": "default"}}, other) == (
+        f"x86: the NodePool 'default' belongs to the stack blue; {way_out}"
+    )
+    own = replace(live_pool("default", *X86_ONLY), labels={"archshift/stack": "prod"})
+    groups = {"x86": {"import": "default"}, "graviton": {"twin_of": "x86"}}
+    assert "graviton" in adopted(groups, own)
+    made = replace(other, name="graviton")
+    assert refused(groups, own, made) == (
+        f"graviton: the NodePool 'graviton' belongs to the stack blue; {way_out}"
     )

@@ -12,7 +12,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import RETIRED, EksNodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.nodes.launch_templates import Instances, TemplateVersion
+from archshift.nodes.launch_templates import Instances, LiveTemplate, TemplateVersion
 from archshift.nodes.live_groups import LiveGroup
 from archshift.settings import stack as stack_settings
 from tests.build import configuration, live_group, refusal
@@ -421,10 +421,16 @@ def test_an_import_cannot_be_configured_to_what_would_replace_it(own: dict[str, 
     ("live", "own", "message"),
     [
         (
-            {"instance_types": None, "launch_template": TemplateVersion(id="lt-1", version="3")},
+            {"instance_types": None},
             {},
-            "archshift:node_groups.x86.instance_types is missing: the launch template of the live group "
-            "'general' has it; write the instance types of its launch template",
+            "archshift:node_groups.x86.instance_types is missing: neither EKS nor a launch template names "
+            "the types of the live group 'general'; write the types of its nodes",
+        ),
+        (
+            {},
+            {"twin_of": "other"},
+            "archshift:node_groups.x86.twin_of: an imported group keeps the instance types that it has; "
+            "remove twin_of or import",
         ),
         (
             {"instance_types": None, "ami_type": "AL2023_ARM_64_STANDARD"},
@@ -446,6 +452,30 @@ def test_an_import_that_does_not_fit_is_refused(
     """Settings that say another architecture than the group has would fool the guard."""
     groups = {"x86": {"import": "general", **own}}
     assert refused(live={"x86": replace(OLD, **live)}, node_groups=groups) == message
+
+
+def test_types_that_only_a_launch_template_names_need_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its twin follows them. Other types in the settings are refused, because the guard would count them."""
+    template = LiveTemplate(image="ami-0golden", names_types=True, instance_type="m5.xlarge")
+    monkeypatch.setattr(stack_settings, "read_template", lambda _cluster, _version, _key: template)
+    live = replace(
+        OLD,
+        instance_types=None,
+        ami_type="CUSTOM",
+        launch_template=TemplateVersion(id="lt-1", version="3"),
+    )
+    groups: dict[str, dict[str, Any]] = {
+        "x86": {"import": "general"},
+        "graviton": {"twin_of": "x86", "desired_size": 1, "ami_family": "AL2023"},
+    }
+    found = load({"x86": live}, node_groups=groups).eks_node_groups
+    assert [kind.name for kind in found["x86"].instance_types] == ["m5.xlarge"]
+    assert {kind.architecture for kind in found["graviton"].instance_types} == {"arm64"}
+    groups["x86"]["instance_types"] = ["m5.large"]
+    assert refused(live={"x86": live}, node_groups=groups) == (
+        "archshift:node_groups.x86.instance_types: m5.large is not what the live group 'general' has; write "
+        "m5.xlarge"
+    )
 
 
 def test_a_command_that_does_not_look_at_nodes_needs_no_aws() -> None:

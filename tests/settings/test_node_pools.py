@@ -315,6 +315,31 @@ def test_managed_groups_and_node_pools_are_in_one_stack() -> None:
     assert {*load(node_groups=other_way, cluster=cluster).eks_node_groups} == {"system", "arm-system"}
 
 
+@pytest.mark.parametrize(
+    ("twin", "original", "there"),
+    [
+        ("managed", "karpenter", {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 8}}),
+        ("karpenter", "managed", {"instance_types": ["m6i.large"], "desired_size": 2}),
+        ("auto-mode", "karpenter", {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 8}}),
+    ],
+)
+def test_a_twin_of_another_kind_is_refused_with_the_reason(
+    twin: str, original: str, there: dict[str, Any]
+) -> None:
+    """In one sentence, whichever of the two is a NodePool."""
+    groups = {
+        "x86": {**there, "provisioner": original},
+        "graviton": {"twin_of": "x86", "provisioner": twin},
+    }
+    with pytest.raises(ArchshiftError) as error:
+        load(node_groups=groups, cluster={"name": "prod", "subnets": ["subnet-1"]})
+    assert str(error.value) == (
+        f"archshift:node_groups.graviton.provisioner: {twin} is not {original}, which 'x86' has; a twin "
+        "copies its original, and the two kinds have other properties; remove provisioner, or name instance "
+        "types in place of twin_of"
+    )
+
+
 def test_a_twin_that_does_not_exist_says_why() -> None:
     """Of a type that is named; of a family only if no size has one."""
     other = {"instance_types": ["p5.48xlarge"], "limits": {"cpu": 1}}

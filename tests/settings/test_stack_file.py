@@ -139,7 +139,7 @@ def test_a_pause_of_several_lines_goes_as_a_whole() -> None:
         ("a: 1\n---\nb: 2\n", "Pulumi.prod.yaml holds no settings; is it the stack's file?"),
         ("", "Pulumi.prod.yaml holds no settings; is it the stack's file?"),
         ("- a", "Pulumi.prod.yaml holds no settings; is it the stack's file?"),
-        ("[" * 5000, "Pulumi.prod.yaml is n"),
+        ("[" * 1500, "Pulumi.prod.yaml is n"),
         ("a: 1\n", "Pulumi.prod.yaml has no map config; write it there first"),
         ("config: x\n", "Pulumi.prod.yaml has no map config; write it there first"),
         (

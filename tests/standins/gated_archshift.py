@@ -1,8 +1,10 @@
 """Stands in for archshift on a runner: the real command line, with a gate that answers as the test says.
 
 ``answers/gate`` is the verdict and a line of figures; a verdict that begins with ``!`` is an error.
+``answers/differences`` is what differs that no autoscaler caused, a line each; without it, something does.
 """
 
+import argparse
 import os
 import shlex
 import sys
@@ -10,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from archshift.cli import main
-from archshift.cli.commands import gate
+from archshift.cli.commands import deployment, gate
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate import FleetVerdict
 from archshift.ramp.measurement import MeasuredWindow, Measurement
@@ -42,6 +44,17 @@ def ask(settings: Settings) -> gate.Gate:
     )
 
 
+def differences(options: argparse.Namespace) -> list[str]:
+    """Answer what the preview would show."""
+    del options
+    answer = FOLDER / "answers" / "differences"
+    text = answer.read_text() if answer.exists() else "update web"
+    if text.startswith("!"):
+        raise ArchshiftError(text[1:])
+    return text.splitlines()
+
+
 if __name__ == "__main__":
     gate.ask = ask  # type: ignore[assignment]
+    deployment.differences = differences
     sys.exit(main.main(sys.argv[1:]))

@@ -144,7 +144,7 @@ def updated(live: Properties, old: Properties, new: Properties) -> dict[str, Any
             raise RefusedError(f"Minimum capacity {least} can't be greater than desired size {desired}")
         _check_sizes(sizes)
     for name in ("launchTemplate", "version", "releaseVersion"):
-        if name in new:
+        if name in new and new[name] != old.get(name):
             after[name] = {**(after.get(name) or {}), **new[name]} if name == "launchTemplate" else new[name]
     return compact(after)
 

@@ -153,11 +153,11 @@ class TestBuilding:
         assert Path(found["prometheus"]["path"]).parent == Path(found["promtool"]["path"]).parent
 
     def test_an_interrupted_build_leaves_nothing_half_and_is_resumed(self, with_go: Machine) -> None:
-        with_go.environment["FAKE_GO_PAUSE"] = "30"
+        with_go.environment["FAKE_GO_PAUSE"] = "600"
         process = with_go.start()
         _wait_until(lambda: with_go.left_over() != [])
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == 130
         assert "The next run continues from here" in said
         assert with_go.left_over() == []

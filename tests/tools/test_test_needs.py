@@ -143,15 +143,25 @@ def _modules(file: Path) -> set[Path]:
     return found
 
 
-def _imported(module: Path) -> Iterator[Path]:
-    for node in ast.walk(_tree(module)):
+@functools.cache
+def _imported(module: Path) -> tuple[Path, ...]:
+    return tuple(_imports(_tree(module)))
+
+
+def _imports(tree: ast.Module) -> Iterator[Path]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests":
             path = PROJECT.joinpath(*str(node.module).split("."))
             yield path.with_suffix(".py")
             yield from (path / f"{name.name}.py" for name in node.names)
 
 
-def _looked_for(module: Path) -> Iterator[str]:
+@functools.cache
+def _looked_for(module: Path) -> frozenset[str]:
+    return frozenset(_programs(module))
+
+
+def _programs(module: Path) -> Iterator[str]:
     """The names in calls of find_programs, and what a lab runs where one is made."""
     for node in ast.walk(_tree(module)):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):

@@ -49,7 +49,28 @@ def add_command(commands: Commands) -> None:
         example="archshift deployment evidence --stack prod --folder results",
         exits={0: "the evidence is written"},
     )
-    for writing in (check, gate, evidence):
+    drift = _add(
+        actions,
+        "drift",
+        run_drift,
+        "write whether the stack differs from its last deployment",
+        "Reads preview.txt, status.txt and the exit codes of their commands. Writes answer (yes, no or "
+        "later) and, without secrets, drift.md. Where an autoscaler may have caused it all, it runs a "
+        "preview with the policy pack: what an autoscaler alone changed is no drift, because archshift "
+        "rebalance or the next update brings it right.",
+        example="archshift deployment drift --stack prod --folder results --compare 0 --preview 7 --status 0",
+        exits={0: "the answer is written", EXIT_ERROR: "a command failed, so nobody knows"},
+    )
+    drift.set_defaults(no_policy_pack=False, policy_pack=None, policy_pack_of=None, policy_pack_config=[])
+    for name, command, required in (
+        ("compare", "archshift deployment compare", True),
+        ("preview", "pulumi preview --expect-no-changes", False),
+        ("status", "archshift status", False),
+    ):
+        drift.add_argument(
+            f"--{name}", type=int, metavar="CODE", required=required, help=f"the exit code of {command}"
+        )
+    for writing in (check, gate, evidence, drift):
         writing.add_argument(
             "--folder", metavar="DIR", required=True, help="the folder of the pipeline's results"
         )
@@ -60,7 +81,28 @@ def add_command(commands: Commands) -> None:
         "compare the deployed arm_ratio with the configured one",
         "Read-only.",
         example="archshift deployment compare --stack prod",
-        exits={0: "they are equal", EXIT_DIFFERS: "they differ, or nothing is deployed"},
+        exits={
+            0: "they are equal",
+            EXIT_DIFFERS: "they differ, nothing is deployed, or the last update failed",
+        },
+    )
+    _add(
+        actions,
+        "block",
+        run_block,
+        "print standard input as a block of code without secrets",
+        "For texts that others read: pages, pull requests, issues.",
+        example="archshift deployment block --stack prod < gate.txt",
+        exits={0: "the block is printed"},
+    )
+    _add(
+        actions,
+        "cluster",
+        run_cluster,
+        "print the name of the cluster at EKS and that of its kubeconfig context",
+        "One name a line. The variable EKS_CLUSTER names the cluster of a stack without archshift:cluster.",
+        example="archshift deployment cluster --stack prod",
+        exits={0: "the names are printed"},
     )
 
 
@@ -112,3 +154,24 @@ def run_compare(options: argparse.Namespace) -> int:
     from archshift.cli.commands import deployment
 
     return deployment.run_compare(options)
+
+
+def run_drift(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_drift(options)
+
+
+def run_block(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_block(options)
+
+
+def run_cluster(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_cluster(options)

@@ -3,31 +3,48 @@
 import argparse
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 from archshift.cli import git
 from archshift.cli.arguments.deployment import EXIT_DIFFERS
-from archshift.cli.commands import gate
+from archshift.cli.commands import gate, preview
+from archshift.cli.commands.pipeline_text import MOST_READ, block, cleaned, redactor_of
 from archshift.cli.parser import EXIT_ERROR
-from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, say, stack_name
+from archshift.cli.stack import (
+    print_json,
+    pulumi,
+    read_configuration,
+    read_settings,
+    say,
+    stack_config,
+    stack_name,
+)
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
 from archshift.common.text import first_few, one_line
 from archshift.ramp.deployment import (
+    CLUSTER,
     Configured,
     Deployed,
-    is_step_up,
-    read_outputs,
+    Update,
+    is_higher,
+    judge_drift,
+    names_of,
+    read_state,
     why_no_step,
 )
 from archshift.ramp.gate_evidence import PASS, UNKNOWN
 from archshift.ramp.schedule import same_ratio
-from archshift.settings.stack import Settings, digest
-from archshift.settings.stack_keys import backend_in_project, check_in_repository
+from archshift.report.drift import drift_in
+from archshift.settings.share_changes import may_raise
+from archshift.settings.stack import Settings, digest, model_of
+from archshift.settings.stack_keys import backend_in_project, check_readable, what_runs
 
 PROGRAM: Final = (
     *("Pulumi*", "__main__.py", "pyproject.toml", "uv.lock"),
@@ -41,7 +58,7 @@ NONE: Final = "none"
 _RESULTS: Final = ("config", "deployed", "gate.json", "gate.txt", "ramp", "verdict")
 """The files that these commands write for later jobs."""
 
-_NOTHING_TO_MEASURE: Final = "No pods of {} run on Graviton yet, so the gate has nothing to measure."
+_NOTHING_TO_MEASURE: Final = "{} was never deployed, so the gate has nothing to measure."
 
 
 class _RefusedError(ArchshiftError):
@@ -74,22 +91,20 @@ def run_gate(options: argparse.Namespace) -> int:
     folder = _emptied(options)
     settings = read_settings(options)
     deployed = _deployed(options, settings.stack)
-    _write(folder, "deployed", _number(deployed.ratio))
+    base = deployed.base
+    _write(folder, "deployed", _number(base))
     _write(folder, "ramp", "yes" if settings.ramp else "no")
     ratio = f"{settings.arm_ratio:g}"
-    if deployed.ratio is None:
-        verdict, text = "hold", f"{settings.stack} was never deployed; deploy it first."
-    elif not same_ratio(deployed.ratio, settings.arm_ratio):
+    verdict, text = "hold", ""
+    if base is None:
+        text = f"{settings.stack} was never deployed; deploy it first."
+    elif deployed.failed:
+        text = f"the last update of {settings.stack} failed; deploy it again first."
+    elif not same_ratio(base.ratio, settings.arm_ratio):
         # The figures would be for one share, but the next step would start from another.
-        verdict, text = (
-            "hold",
-            (
-                f"arm_ratio of {settings.stack} is {ratio}, but {deployed.ratio:g} is deployed; "
-                f"deploy {ratio} first."
-            ),
+        text = (
+            f"arm_ratio of {settings.stack} is {ratio}, but {base.ratio:g} is deployed; deploy {ratio} first."
         )
-    elif not deployed.measurable:
-        verdict, text = NONE, _NOTHING_TO_MEASURE.format(settings.stack)
     elif not settings.gated:
         verdict, text = NONE, _without_gate(settings.stack)
     else:
@@ -125,13 +140,98 @@ def run_compare(options: argparse.Namespace) -> int:
     """Compare the deployed ratio with the configured one; returns the exit code."""
     settings = read_settings(options)
     deployed = _deployed(options, settings.stack)
-    same = deployed.ratio is not None and same_ratio(deployed.ratio, settings.arm_ratio)
+    # Pods of an update that failed are between two ratios.
+    same = bool(deployed.last) and all(
+        same_ratio(update.ratio, settings.arm_ratio) for update in deployed.updates
+    )
+    last = deployed.last.ratio if deployed.last else None
+    failed = deployed.failed.ratio if deployed.failed else None
     if options.json:
-        print_json({"stack": settings.stack, "deployed": deployed.ratio, "configured": settings.arm_ratio})
+        print_json(
+            {
+                "stack": settings.stack,
+                "deployed": last,
+                "failed": failed,
+                "configured": settings.arm_ratio,
+            }
+        )
     else:
-        there = "nothing" if deployed.ratio is None else f"{deployed.ratio:g}"
-        say(f"{settings.stack}: {there} is deployed, and arm_ratio is {settings.arm_ratio:g}")
+        there = "nothing" if last is None else f"{last:g}"
+        then = "" if failed is None else f" (an update to {failed:g} failed)"
+        say(f"{settings.stack}: {there} is deployed{then}, and arm_ratio is {settings.arm_ratio:g}")
     return 0 if same else EXIT_DIFFERS
+
+
+def run_drift(options: argparse.Namespace) -> int:
+    """Write whether the stack differs from its last deployment; returns the exit code."""
+    folder, stack = Path(options.folder), stack_name(options)
+    shown, status = (_read(folder / name) for name in ("preview.txt", "status.txt"))
+    redactor = redactor_of(options)
+    drift = judge_drift(options.compare, options.preview, options.status)
+    if drift.failed:
+        text = status if drift.failed == "archshift status" else shown
+        for line in cleaned(text, redactor).splitlines():
+            say(line, sys.stderr)
+        raise ArchshiftError(f"the check for drift of {stack} failed: {drift.failed} ended with {drift.code}")
+    answer = drift.answer
+    found = differences(options) if drift.maybe_scaled else []
+    if drift.answer == "later":
+        words = [f"{_read(folder / 'compared.txt')}. Drift is checked after the next deployment."]
+    elif drift.answer == "no":
+        words = [f"`{stack}` matches its last deployment."]
+    elif drift.maybe_scaled and not found:
+        answer = "no"
+        words = [f"`{stack}` differs from its last deployment only by what autoscalers changed."]
+    else:
+        words = [
+            f"`{stack}` differs from its last deployment. `pulumi up` undoes the changes. To keep them, "
+            "commit them to the repository."
+        ]
+        if drift.trouble:
+            words.append("Pods are pending or a rollout is stuck. The table names the reason.")
+        if found:
+            words += ["", "No autoscaler caused this:", block("\n".join(found), redactor)]
+        words.append("")
+        words += [block(shown, redactor)] if drift.changed else []
+        words += [block(status, redactor)] if drift.misplaced else []
+        _write(folder, "drift.md", "\n".join(words))
+    _write(folder, "answer", answer)
+    for line in "\n".join(words).splitlines():
+        say(line)
+    return 0
+
+
+def differences(options: argparse.Namespace) -> list[str]:
+    """Return what a preview shows that no autoscaler caused, a sentence each.
+
+    Raises:
+        ArchshiftError: The preview failed.
+    """
+    report = preview.look(options)
+    if report.outcome == "failed" or report.plan is None:
+        why = report.reason or "the program made no plan"
+        raise ArchshiftError(f"the check for drift of {report.stack} failed: {why}")
+    return drift_in(report)
+
+
+def run_block(options: argparse.Namespace) -> int:
+    """Print standard input as a block of code without secrets; returns the exit code."""
+    text = sys.stdin.buffer.read(MOST_READ).decode(errors="replace")
+    for line in block(text, redactor_of(options)).splitlines():
+        say(line)
+    return 0
+
+
+def run_cluster(options: argparse.Namespace) -> int:
+    """Print the cluster's name at EKS and the name of its context, a line each; returns the exit code."""
+    stack = stack_name(options)
+    names = names_of(stack_config(options, stack), os.environ.get(CLUSTER, ""), stack)
+    if options.json:
+        print_json(dict(zip(("cluster", "context"), names, strict=True)))
+    else:
+        for name in names:
+            say(name)
+    return 0
 
 
 def _check_commit(options: argparse.Namespace, folder: Path) -> None:
@@ -158,12 +258,11 @@ def _check_commit(options: argparse.Namespace, folder: Path) -> None:
 
 def _check_step(options: argparse.Namespace, folder: Path, stack: str) -> str:
     """Check that the gate allows the step; returns what happens."""
+    here = Path(options.cwd)
     try:
-        settings, values = read_configuration(options)
+        new = _read_commit(options, here)
     except ArchshiftError as error:
         raise _RefusedError(f"its configuration cannot be read: {error}") from None
-    new = Configured(ratio=settings.arm_ratio, gated=settings.gated)
-    here = Path(options.cwd)
     backend = backend_in_project(here)
     if backend and not os.environ.get("PULUMI_BACKEND_URL"):
         # The state says what is deployed, so the commit that is judged must not choose it.
@@ -172,60 +271,148 @@ def _check_step(options: argparse.Namespace, folder: Path, stack: str) -> str:
             "pipeline."
         )
     deployed = _deployed(options, stack)
-    _write(folder, "deployed", _number(deployed.ratio))
+    base = deployed.base
+    _write(folder, "deployed", _number(base))
     # The program compares it with what the engine gives it.
-    _write(folder, "config", digest(values))
-    if not deployed.measurable:
+    _write(folder, "config", digest(new.values))
+    if base is None:
         return _NOTHING_TO_MEASURE.format(stack)
-    if not is_step_up(deployed, new):
+    compared = [_compare(options, update, new) for update in deployed.updates]
+    ratio, configured = new.settings.arm_ratio, new.configured
+    keys = list(dict.fromkeys(key for one in compared for key in one.raised))
+    # At 0 all pods belong on x86, whatever the other keys were.
+    unknown = ratio > 0 and any(one.unknown and not one.lower for one in compared)
+    if not (keys or unknown):
         return (
-            f"{stack} goes from {deployed.ratio:g} to {new.ratio:g}. This is no step up, so the gate is not "
-            f"asked.{_removal(options, deployed, new)}"
+            f"{stack} goes from {base.ratio:g} to {ratio:g}. This is no step up, so the gate is not "
+            f"asked.{_removal(compared[0].before, configured)}"
         )
-    try:
-        check_in_repository(here, stack.rpartition("/")[2], _config_file(options))
-    except ArchshiftError as error:
-        raise _RefusedError(f"{error}.") from None
-    before = _settings_of(options, deployed.commit, judging=True)
-    old = Configured(ratio=before.arm_ratio, gated=before.gated) if before else None
-    why = why_no_step(deployed, old, new)
+    if not (keys or deployed.gated or configured.gated):
+        # The update records what comes, so that the next one can be compared.
+        return _without_gate(stack)
+    if new.problem:
+        raise _RefusedError(f"{new.problem}.")
+    before = compared[0].before
+    if before is None and base.commit:
+        raise _RefusedError(compared[0].unknown)
+    if before and before.problem:
+        raise _RefusedError(f"{before.problem}.")
+    why = why_no_step(base, before.configured if before else None, configured)
     if why or before is None:
         raise _RefusedError(f"{why}.")
-    if not before.gated:
+    if not before.settings.gated:
         _write(folder, "verdict", NONE)
         _write(folder, "gate.txt", _without_gate(stack))
         return _without_gate(stack)
-    verdict, text = _ask(before, folder)
+    verdict, text = _ask(before.settings, folder)
     _write(folder, "verdict", verdict)
     _write(folder, "gate.txt", text)
     if verdict != PASS:
-        raise _RefusedError(
-            f"the gate's verdict on {deployed.ratio:g} is {verdict}, so a step up to {new.ratio:g} is not "
-            "allowed."
-        )
+        raise _RefusedError(_not_passed(base, deployed, verdict, keys, ratio))
     # The program reads the evidence there, and the policy pack requires it.
-    gate.write_evidence(gate.evidence_path(options, settings), json.loads(_read(folder / "gate.json")))
-    return f"The gate passes on {deployed.ratio:g}, so {stack} goes to {new.ratio:g}."
+    gate.write_evidence(gate.evidence_path(options, new.settings), json.loads(_read(folder / "gate.json")))
+    return f"The gate passes on {base.ratio:g}, so {stack} goes to {ratio:g}."
 
 
-def _removal(options: argparse.Namespace, deployed: Deployed, new: Configured) -> str:
-    """Say that the commit removes the gate; empty if it does not, or if that is not known."""
-    if new.gated:
-        return ""
+def _not_passed(base: Update, deployed: Deployed, verdict: str, keys: Sequence[str], ratio: float) -> str:
+    """Say why the deployment waits for the gate."""
+    says = f"the gate's verdict on {base.ratio:g} is {verdict}"
+    if is_higher(ratio, base.ratio):
+        return f"{says}, so a step up to {ratio:g} is not allowed."
+    if keys:
+        return (
+            f"{says}, and these changes may move more pods to Graviton: {first_few(keys)}; wait for the "
+            "gate, or deploy the other changes without them."
+        )
+    tried = f"{deployed.failed.ratio:g}" if deployed.failed else ""
+    return (
+        f"{says}, and an update by hand to {tried} failed, so nobody can compare; deploy a lower arm_ratio."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Commit:
+    """A commit's configuration.
+
+    Attributes:
+        values: As the engine reads them, by full key.
+        runs: What chooses the program, by file and key.
+        problem: Why its files do not say all that it deploys; empty if they do.
+    """
+
+    settings: Settings
+    values: Mapping[str, str]
+    runs: Mapping[str, Any]
+    problem: str
+
+    @property
+    def configured(self) -> Configured:
+        return Configured(ratio=self.settings.arm_ratio, gated=self.settings.gated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """The configuration that comes, compared with that of an update.
+
+    Attributes:
+        raised: The keys whose change may move more pods to Graviton.
+        unknown: Why nobody can compare all keys; empty if everything is compared.
+        lower: Whether the arm_ratio that comes is lower.
+        before: The configuration of the update; None if it is not known.
+    """
+
+    raised: Sequence[str]
+    unknown: str
+    lower: bool
+    before: _Commit | None
+
+
+def _compare(options: argparse.Namespace, update: Update, new: _Commit) -> _Comparison:
+    ratio = new.settings.arm_ratio
+    before, unknown = None, ""
     try:
-        before = _settings_of(options, deployed.commit)
-    except _RefusedError:
-        return ""
-    if before is None or not before.gated:
+        before = _commit_of(options, update.commit)
+    except _RefusedError as error:
+        unknown = str(error)
+    if before is None:
+        unknown = unknown or "nobody recorded its commit"
+    elif before.problem or not same_ratio(before.settings.arm_ratio, update.ratio):
+        unknown = before.problem or "its commit has another arm_ratio"
+    raised = ["archshift:arm_ratio"] if is_higher(ratio, update.ratio) else []
+    if before and not unknown:
+        raised += may_raise(model_of(before.values), model_of(new.values))
+        raised += [
+            name
+            for name in sorted({**before.runs, **new.runs})
+            if before.runs.get(name) != new.runs.get(name)
+        ]
+    # Neither a lower ratio nor 0 excuses a program that nobody watches.
+    if new.problem and not (before and before.problem == new.problem):
+        raised.append(new.problem)
+    return _Comparison(raised=raised, unknown=unknown, lower=is_higher(update.ratio, ratio), before=before)
+
+
+def _removal(before: _Commit | None, new: Configured) -> str:
+    """Say that the commit removes the gate; empty if it does not, or if that is not known."""
+    if new.gated or before is None or not before.settings.gated:
         return ""
     return " It removes archshift:gate: no gate will measure the steps that follow."
 
 
-def _settings_of(options: argparse.Namespace, commit: str, *, judging: bool = False) -> Settings | None:
-    """Return the settings of the deployed commit, as the engine reads them there; None without a commit.
+def _read_commit(options: argparse.Namespace, folder: Path) -> _Commit:
+    """Return the configuration of a checkout, as the engine reads it there."""
+    stack, file = stack_name(options).rpartition("/")[2], _config_file(options)
+    settings, values = read_configuration(options)
+    try:
+        check_readable(folder, stack, values, file)
+        problem = ""
+    except ArchshiftError as error:
+        problem = str(error)
+    return _Commit(settings=settings, values=values, runs=what_runs(folder, stack, file), problem=problem)
 
-    To judge a step, all of them must be from that commit.
-    """
+
+def _commit_of(options: argparse.Namespace, commit: str) -> _Commit | None:
+    """Return the configuration of a deployed commit; None without a commit."""
     if not commit:
         return None
     here = Path(options.cwd)
@@ -236,11 +423,8 @@ def _settings_of(options: argparse.Namespace, commit: str, *, judging: bool = Fa
         )
     try:
         with git.checkout_of(here, commit) as folder:
-            if judging:
-                check_in_repository(folder, stack_name(options).rpartition("/")[2])
-            return read_settings(
-                argparse.Namespace(**{**vars(options), "cwd": str(folder), "config_file": None})
-            )
+            there = argparse.Namespace(**{**vars(options), "cwd": str(folder), "config_file": None})
+            return _read_commit(there, folder)
     except ArchshiftError as error:
         raise _RefusedError(
             f"the configuration of the deployed commit {commit} cannot be read: {error}."
@@ -261,13 +445,25 @@ def _ask(settings: Settings, folder: Path) -> tuple[str, str]:
 
 
 def _deployed(options: argparse.Namespace, stack: str) -> Deployed:
+    outputs, state = (
+        _json_of(options, "stack", *command, "--stack", stack)
+        for command in (("output", "--json"), ("export",))
+    )
+    deployment = state.get("deployment")
+    resources = deployment.get("resources") if isinstance(deployment, Mapping) else None
+    return read_state(outputs, resources if isinstance(resources, list) else [])
+
+
+def _json_of(options: argparse.Namespace, *command: str) -> Mapping[str, Any]:
     try:
-        outputs = json.loads(pulumi(options, "stack", "output", "--json", "--stack", stack))
+        answer = json.loads(pulumi(options, *command))
     except ValueError:
-        outputs = None
-    if not isinstance(outputs, Mapping):
-        raise ArchshiftError("pulumi stack output: the answer is not JSON", "check the pulumi on PATH")
-    return read_outputs(outputs)
+        answer = None
+    if not isinstance(answer, Mapping):
+        raise ArchshiftError(
+            f"pulumi {' '.join(command[:2])}: the answer is not JSON", "check the pulumi on PATH"
+        )
+    return answer
 
 
 def _without_gate(stack: str) -> str:
@@ -278,8 +474,8 @@ def _config_file(options: argparse.Namespace) -> Path | None:
     return Path(options.config_file) if options.config_file else None
 
 
-def _number(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:g}"
+def _number(update: Update | None) -> str:
+    return f"{update.ratio:g}" if update else ""
 
 
 def _emptied(options: argparse.Namespace) -> Path:

@@ -29,13 +29,7 @@ _PACK: Final = "policies"
 
 def run(options: argparse.Namespace) -> int:
     """Report the preview; returns the exit code."""
-    at = datetime.now(UTC)
-    stack = stack_name(options)
-    redactor = Redactor(secrets_of_environment(os.environ))
-    try:
-        report = _preview(options, stack, at)
-    except ArchshiftError as error:
-        report = failure(stack, at, str(error), redactor)
+    report = look(options)
     if options.markdown:
         try:
             Path(options.markdown).write_text(markdown(report), encoding="utf-8")
@@ -46,6 +40,16 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(report)
     return 0 if report.outcome == "fine" else EXIT_NOT_FINE
+
+
+def look(options: argparse.Namespace) -> PreviewReport:
+    """Run the preview; one that cannot start is a result too."""
+    at = datetime.now(UTC)
+    stack = stack_name(options)
+    try:
+        return _preview(options, stack, at)
+    except ArchshiftError as error:
+        return failure(stack, at, str(error), Redactor(secrets_of_environment(os.environ)))
 
 
 def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewReport:

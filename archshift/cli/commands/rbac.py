@@ -59,7 +59,9 @@ def _manifests(options: argparse.Namespace, settings: Settings) -> Iterator[dict
             yield from deploying_role(settings, options.deploying_group)
         elif settings.images.check:
             yield from pull_secret_roles(
-                _pull_secrets(settings), (options.looking_group, options.deploying_group)
+                settings.stack_label,
+                _pull_secrets(settings),
+                (options.looking_group, options.deploying_group),
             )
 
 

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from archshift.actions.deletion_costs import Written, pending_changes, write_costs
 from archshift.actions.evictions import Allowance
-from archshift.actions.moving import move_pods
+from archshift.actions.moving import move_pods, set_back_entries
+from archshift.actions.placeholders import bring_up_nodes, needed_after
 from archshift.actions.rollouts import StepResult, incomplete_workloads
 from archshift.actions.sides import opposite
 from archshift.actions.surplus import Surplus, measure
@@ -21,7 +21,7 @@ from archshift.cli.updates import check_no_update
 from archshift.cluster.client import Cluster, connect
 from archshift.common.architectures import display
 from archshift.common.text import counted
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.rebalancing import rebalancing
 from archshift.settings.stack import Settings
 from archshift.survey import Survey, survey
@@ -55,10 +55,14 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     check_no_update(options, settings.stack)
     with connect(settings.kube_context) as cluster:
+        if settings.placement == "admission" and not options.dry_run:
+            for key, problem in sorted(set_back_entries(cluster, settings.stack_label).items()):
+                why = f"could not be set back: {problem}" if problem else "was set back"
+                _say(f"{key}: its entry of a rebalance that was killed {why}")
         with busy("reading the cluster and its images") as watch:
             found = survey(settings, cluster=cluster, watch=watch)
         # Entries that hold only while pods move are set back.
-        with signals_as_interrupts():
+        with signals_as_interrupts(once=True):
             result = _rebalance(options, settings, cluster, found)
     if options.json:
         print_json(as_json(result))
@@ -69,10 +73,17 @@ def run(options: argparse.Namespace) -> int:
     return 0 if result.plan.exact else EXIT_INEXACT
 
 
+def _say(text: str) -> None:
+    """Tell a person what happens; the result is on standard output."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster, found: Survey) -> Result:
     entries = found.placement.entries if found.placement else {}
     rows, left = rebalancing(found.plan, found.inventory, entries, restart=options.restart)
-    due, surplus, short = measure(cluster, rows, options.max_pods)
+    # Karpenter may have removed the nodes of a side whose pods went to the other one.
+    on_demand = settings.pool_settings is not None
+    due, surplus, short = measure(cluster, rows, options.max_pods, on_demand=on_demand)
     left |= short
     before = {row.key: row.graviton for row in found.plan.workloads}
     manager = settings.costs_manager
@@ -83,6 +94,10 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             given_back=sum(change.cost is None for change in changes),
         )
         return Result(plan=found.plan, before=before, surplus=surplus, left=left, costs=costs, dry_run=True)
+
+    def bring_up(cluster: Cluster, moving: Sequence[PlannedWorkload]) -> None:
+        bring_up_nodes(cluster, needed_after(cluster, moving, found.inventory), settings.stack)
+
     allowance = Allowance(options.max_pods)
     ended = StepResult()
     if due:
@@ -93,10 +108,15 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             field_manager=settings.field_manager,
             limits=settings.rollouts,
             incomplete=incomplete_workloads(found.inventory),
+            bring_up_nodes=bring_up if on_demand else None,
             allowance=allowance,
             turns_back=settings.placement == "admission",
-            say=partial(print, file=sys.stderr, flush=True),
+            say=_say,
         )
+        keys = {row.key for row in due}
+        for what, why in ended.failures.items():
+            if what not in keys:
+                _say(f"{what}: {why}")
         found = survey(settings, cluster=cluster)
     costs = write_costs(cluster, found.plan.kept_shares, manager)
     return Result(

@@ -1,0 +1,55 @@
+"""Whether a preview shows drift: a difference that an autoscaler alone did not cause. Pure."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from archshift.cluster.live_placement import POLICIES, POLICY_KIND
+from archshift.common.text import joined
+from archshift.report.preview import Change, PreviewReport
+
+COSTS: Final = "pulumi-python:dynamic/archshift:DeletionCosts"
+_PATCH: Final = "pulumi-python:dynamic/archshift:WorkloadPatch"
+_POLICY: Final = f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}"
+
+
+def drift_in(report: PreviewReport) -> list[str]:
+    """Return what differs from the last update, a sentence each; empty without drift.
+
+    Args:
+        report: A preview that did not fail.
+    """
+    return [*_drift_in(report)]
+
+
+def _drift_in(report: PreviewReport) -> Iterator[str]:
+    plan = report.plan or {}
+    # A plan of another version does not say what an autoscaler did.
+    known = "drift" in plan
+    drift = set(plan.get("drift", ()))
+    if report.outcome != "fine":
+        yield f"the preview is {report.outcome}: {report.reason}"
+    for change in report.changes:
+        if not known or not _scaled(change, drift):
+            fields = f" ({', '.join(change.keys)})" if change.keys else ""
+            yield f"{change.op} {change.type} {change.name}{fields}"
+    for row in plan.get("workloads", ()):
+        differs = row["wanted"] is not None and row["wanted"] != row["graviton"]
+        if row["workload"] in drift or (differs and not known):
+            drift.discard(row["workload"])
+            counts = f"{row['wanted']} of {row['replicas']} pods wanted on Graviton, {row['graviton']} there"
+            yield joined(
+                f"{row['workload']}: {counts}" if differs else f"{row['workload']} differs", row["reason"]
+            )
+    for name in sorted(drift):
+        yield f"namespace {name}: its policy is not as archshift made it"
+    for trouble in plan.get("troubles", ()):
+        if trouble["pending"] or trouble["stuck"]:
+            yield f"{trouble['workload']}: pods are pending, or a rollout is stuck"
+
+
+def _scaled(change: Change, drift: set[str]) -> bool:
+    """Return whether an autoscaler alone caused a change of a resource."""
+    # Costs follow the pods, which come and go. The resource itself comes and goes with the autoscalers.
+    return change.type == COSTS or (
+        change.op == "update" and change.type in (_POLICY, _PATCH) and change.name not in drift
+    )
