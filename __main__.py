@@ -166,6 +166,8 @@ def main() -> None:
                 namespaces={row.namespace for row in workloads},
                 cluster=cluster_uid,
             ),
+            # A destroy deletes the evidence before the cluster.
+            pulumi.ResourceOptions(depends_on=[provider]),
         )
     ends = []
     if cluster_survey.placement:
