@@ -248,6 +248,7 @@ pulumi.export(OUTPUT, commit_of(os.environ))
 
 
 FAILING = """\
+import asyncio
 import os
 import pulumi
 from archshift.ramp.deployment import OUTPUT
@@ -259,9 +260,13 @@ class Patches(pulumi.ComponentResource):
         super().__init__(WorkloadPatches.TYPE, "workloads")
         self.register_outputs({"ratio": RATIO, OUTPUT: os.environ.get("ARCHSHIFT_COMMIT", "")})
 
-Patches()
-fails = FAILS and not pulumi.runtime.is_dry_run()
-ended = pulumi.Output.from_input(0).apply(lambda zero: 1 / zero if fails else None)
+async def end(_):
+    # As after a rollout, which takes a while.
+    await asyncio.sleep(2)
+    if FAILS and not pulumi.runtime.is_dry_run():
+        raise pulumi.RunError("a rollout is stuck")
+
+ended = Patches().urn.apply(end)
 export_after(ended, {"arm_ratio": RATIO, OUTPUT: os.environ.get("ARCHSHIFT_COMMIT", "")})
 """
 
