@@ -18,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from archshift.actions.placeholders import bring_up_nodes, needed_after
@@ -30,7 +31,7 @@ from archshift.nodes.groups import side_taint
 from archshift.nodes.node_pools import API_VERSION
 from archshift.plan.model import PlannedWorkload
 from bench._lab import running_lab
-from lab.control_plane import CONTEXT, Lab
+from lab.control_plane import CONTEXT, Lab, LabError
 from lab.day import STACK, Day, Load, loads
 from lab.karpenter import ZONES
 
@@ -157,7 +158,9 @@ def lose(made: KarpenterDay, lab: Lab, names: list[str], *, at_once: bool) -> No
         gone = json.dumps({"metadata": {"finalizers": None}})
         for kind, each in (("nodeclaims", claims), ("nodes", names)):
             for name in each:
-                lab.kubectl("patch", kind, name, "--type=merge", f"--patch={gone}")
+                # Karpenter may have removed an empty one already.
+                with suppress(LabError):
+                    lab.kubectl("patch", kind, name, "--type=merge", f"--patch={gone}")
         lab.kubectl("delete", "nodes", *names, "--ignore-not-found", "--wait=false")
         pods = [
             item["metadata"]["name"]
