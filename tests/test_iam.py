@@ -41,6 +41,27 @@ def test_every_resource_and_every_look_up_has_its_row() -> None:
     assert used == TOKENS
 
 
+@pytest.mark.parametrize(
+    ("row", "actions"),
+    [
+        ("`aws:eks/nodeGroup:NodeGroup`", {"iam:PassRole"}),
+        ("`eks:index:Cluster`", {"iam:PassRole", "iam:GetRole"}),
+        ("the same, with `oidc_provider`", {"iam:CreateOpenIDConnectProvider"}),
+    ],
+)
+def test_what_no_operation_shows_is_there_too(row: str, actions: set[str]) -> None:
+    """AWS checks these beside the operation that the provider calls."""
+    (line,) = (line for line in DOC.splitlines() if line.startswith(f"| {row}"))
+    assert actions <= {f"{service}:{action}" for service, action in re.findall(r"`(\w+):(\w+)`", line)}
+
+
+def test_the_services_that_make_roles_of_their_own_are_named() -> None:
+    section = DOC.partition("## Service-linked roles and default tags")[2]
+    assert {("iam", "CreateServiceLinkedRole"), ("iam", "TagRole"), ("kms", "TagResource")} <= ACTIONS
+    for service in ("eks", "eks-nodegroup", "autoscaling", "spot"):
+        assert f"`{service}.amazonaws.com`" in section
+
+
 @pytest.fixture(scope="module")
 def operations() -> dict[str, set[str]]:
     """The operations of AWS's services, as its SDK lists them."""

@@ -31,12 +31,14 @@ class Demand:
             requests: The requests of all these pods.
             largest: The requests of the largest pod.
         """
-        if not requests.pods:
-            return self
-        if any(pod.holds(largest) for pod in self.largest):
-            return replace(self, total=self.total + requests)
-        smaller = (pod for pod in self.largest if not largest.holds(pod))
-        return Demand(self.total + requests, (*smaller, largest))
+        return self + Demand(requests, (largest,)) if requests.pods else self
+
+    def __add__(self, other: "Demand") -> "Demand":
+        largest = self.largest
+        for pod in other.largest:
+            if not any(known.holds(pod) for known in largest):
+                largest = (*(known for known in largest if not pod.holds(known)), pod)
+        return Demand(self.total + other.total, largest)
 
     def with_devices(self, names: Container[str]) -> "Demand":
         """Return this demand with only these of its devices."""

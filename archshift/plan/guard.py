@@ -30,6 +30,9 @@ WAY_OUT: Final = (
 )
 """The way out in every refusal of the guard."""
 
+_MOST_PLACES: Final = 256
+"""How many sets of nodes to compare; each further set of rules can double the number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X86Need:
@@ -203,24 +206,47 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
     if homeless:
         without = [need for need in needed if need.rules in homeless]
         return f"{_named(without)}: no {display(AMD64)} node is left where they can run"
-    # For each set of rules, all needs that only the nodes of these rules can run, and at the end all needs on
-    # all these nodes. A need cannot use the capacity of other nodes.
+    demands = {rules: _demand(alike) for rules, alike in needs_by_rules.items()}
     names = {rules: frozenset(node.name for node in taking) for rules, taking in nodes_by_rules.items()}
-    checks = [
-        ([need for need in needed if names[need.rules] and names[need.rules] <= names[rules]], taking)
-        for rules, taking in nodes_by_rules.items()
-        if rules in losing
-    ]
-    usable = frozenset().union(*names.values())
-    checks.append((list(needed), [node for node in x86 if node.name in usable]))
-    for checked, taking in checks:
-        demand = Demand()
-        for need in checked:
-            demand = demand.plus(need.workload.requests, need.pods)
-        missing = balance(taking, {AMD64: demand})[AMD64].shortage
+    for place in _places([names[rules] for rules in needs_by_rules if rules in losing], names.values()):
+        # These needs cannot use the capacity of other nodes.
+        bound = {rules for rules, usable in names.items() if usable and usable <= place}
+        missing = _missing((demands[rules] for rules in bound), x86, place)
         if missing:
-            return f"{_named(checked)}: {missing}"
-    return ""
+            return f"{_named([need for need in needed if need.rules in bound])}: {missing}"
+    missing = _missing(demands.values(), x86, frozenset().union(*names.values()))
+    return f"{_named(needed)}: {missing}" if missing else ""
+
+
+def _demand(needed: Iterable[X86Need]) -> Demand:
+    demand = Demand()
+    for need in needed:
+        demand = demand.plus(need.workload.requests, need.pods)
+    return demand
+
+
+def _missing(demands: Iterable[Demand], nodes: Iterable[Node], place: Collection[str]) -> str:
+    taking = [node for node in nodes if node.name in place]
+    return balance(taking, {AMD64: sum(demands, Demand())})[AMD64].shortage
+
+
+def _places(losing: Iterable[frozenset[str]], usable: Iterable[frozenset[str]]) -> Collection[frozenset[str]]:
+    """Return sets of nodes that must have room for all needs that can use no other node.
+
+    They are the sets that needs can use, and their unions, so that no group of needs counts on the room of
+    another group.
+
+    Args:
+        losing: For each set of rules that loses nodes, the names of the nodes that it can use.
+        usable: The same for all sets of rules.
+    """
+    # As keys, in a fixed order: a message must not depend on the order of a set.
+    places = dict.fromkeys(losing)
+    for names in dict.fromkeys(usable):
+        if len(places) > _MOST_PLACES:
+            break
+        places |= dict.fromkeys(place | names for place in places)
+    return sorted(places, key=len)
 
 
 def _is_homeless(workload: Workload, taking: Sequence[Node]) -> bool:

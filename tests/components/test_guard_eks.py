@@ -190,8 +190,10 @@ def of_group(*architectures: str, kind: str = "m7g.xlarge") -> tuple[Node, ...]:
 
 
 def test_a_graviton_group_with_an_image_of_its_own_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its launch template has its types, so its nodes say what it is."""
-    pods: dict[str, Any] = {"/api/v1/nodes": [], "/api/v1/pods": []}
+    """Its launch template has its types, so its nodes say what it is; their pods do not matter then."""
+    busy = node("ip-0", "arm64")
+    busy["metadata"]["labels"][EKS_GROUP_LABEL] = "general"
+    pods = {"/api/v1/nodes": [busy], "/api/v1/pods": [pod("web-1", "ip-0", owner=("ReplicaSet", "web"))]}
     nodes = of_group("arm64", "arm64")[:2]
     asked(monkeypatch, {}, old=CUSTOM, nodes=nodes, live=pods)
 

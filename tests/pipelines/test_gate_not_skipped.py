@@ -311,6 +311,7 @@ def test_the_real_engine_gives_the_program_what_was_checked_and_records_the_comm
     project = json.dumps({"name": "archshift", "runtime": RUNTIME})
     odd = '  archshift:cost: {region: "eu-west-1"}\n  archshift:cluster_uid: "007"\n'
     at = prod.commit({"Pulumi.yaml": project, "__main__.py": PROGRAM, "Pulumi.prod.yaml": STACK_FILE + odd})
+    prod.deployed({"arm_ratio": 0.5, "commit": at})
     inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     path = os.pathsep.join([prod.environment["PATH"], inherited["PATH"]])
     prod.environment = {**inherited, **prod.environment, "PATH": path, "PYTHONPATH": str(PROJECT)}

@@ -47,7 +47,8 @@ def test_a_cancelled_job_lets_archshift_end_in_order(prod: Runner, number: signa
         "while :; do sleep 0.1; done",
     )
     job = subprocess.Popen(
-        [SCRIPTS / "rebalance.sh", "prod", "20"],
+        # A process in the background of a shell ignores SIGINT, and so would the script.
+        ["/usr/bin/env", "--default-signal=INT", SCRIPTS / "rebalance.sh", "prod", "20"],
         cwd=prod.checkout,
         env=prod.environment,
         stdout=subprocess.PIPE,

@@ -406,6 +406,56 @@ def test_those_that_share_a_part_of_the_nodes_need_room_there_together() -> None
     assert shortfall([zone, pool, other], nodes) == ""
 
 
+def test_those_that_share_one_of_their_nodes_need_room_on_all_of_them() -> None:
+    """Each alone has the node between them, and both together do not."""
+    left = need(pods=4, template=selects(left="yes"))
+    right = need("pay", pods=4, template=selects(right="yes"))
+    nodes = [
+        node("a", labels={"left": "yes"}, millicpu=2000),
+        node("b", labels={"left": "yes", "right": "yes"}, millicpu=2000),
+        node("c", labels={"right": "yes"}, millicpu=2000),
+        node("large", labels={"other": "yes"}, millicpu=64000),
+    ]
+    other = need("web", template=selects(other="yes"))
+    assert shortfall([left, other], nodes) == shortfall([right, other], nodes) == ""
+    assert shortfall([left, right, other], nodes).startswith(
+        f"2 workloads need x86: {CART} (why), shop/Deployment/pay (why): x86 lacks 2.0 vCPU"
+    )
+
+
+@st.composite
+def shared_nodes(draw: st.DrawFn) -> tuple[list[X86Need], list[Node]]:
+    """Needs of 1 vCPU a pod on small nodes that they share; the first also has a large node for itself."""
+    number = draw(st.integers(3, 5))
+    needed = [
+        need(f"w{index}", pods=draw(st.integers(1, 4)), template=selects(**{f"takes-{index}": "yes"}))
+        for index in range(number)
+    ]
+    nodes = [node("large", labels={"takes-0": "yes"}, millicpu=64000)]
+    for name in range(draw(st.integers(2, 4))):
+        takers = draw(st.sets(st.integers(1, number - 1), min_size=1, max_size=2))
+        labels = {f"takes-{index}": "yes" for index in takers}
+        nodes.append(node(f"n{name}", labels=labels, millicpu=1000 * draw(st.integers(2, 4))))
+    return needed, nodes
+
+
+@given(shared_nodes())
+@examples
+def test_no_group_of_needs_counts_on_the_room_of_another(fleet: tuple[list[X86Need], list[Node]]) -> None:
+    """Against all groups, one after the other: each must have room on the nodes that any of it can use."""
+    needed, nodes = fleet
+
+    def fits(group: Sequence[X86Need]) -> bool:
+        usable = [one for one in nodes if any(wanted.workload.may_run_on(one) for wanted in group)]
+        return sum(wanted.pods for wanted in group) * 1000 <= sum(one.millicpu for one in usable)
+
+    groups = [
+        [wanted for index, wanted in enumerate(needed) if chosen >> index & 1]
+        for chosen in range(1, 1 << len(needed))
+    ]
+    assert (shortfall(needed, nodes) == "") == all(map(fits, groups))
+
+
 def test_a_long_list_is_cut_and_counted() -> None:
     """Five names are enough to act on; the number says how many there are."""
     assert shortfall([need(f"w{index}") for index in range(8)], []) == (

@@ -92,7 +92,7 @@ def add_command(commands: Commands) -> None:
         run_block,
         "print standard input as a block of code without secrets",
         "For texts that others read: pages, pull requests, issues.",
-        example="archshift deployment block --stack prod < gate.txt",
+        example="archshift deployment block --stack prod",
         exits={0: "the block is printed"},
     )
     _add(
