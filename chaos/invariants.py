@@ -15,6 +15,9 @@ _RESTARTED: Final = "kubectl.kubernetes.io/restartedAt"
 SILENCE_SECONDS: Final = 20.0
 """Half of the time that the node lifecycle controller waits for a node by default."""
 
+KUBELET_SECONDS: Final = 30.0
+"""How long after a change of its node a pod may be declared not ready."""
+
 Object = Mapping[str, Any]
 
 
@@ -102,8 +105,9 @@ class Checker:
     Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller
     shrinks the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
-    silent nodes dead. The pods of a node are excused when it becomes ready or not ready: on a busy machine
-    the simulated kubelet may be late, and then Kubernetes declares the node's pods not ready.
+    silent nodes dead. When a node becomes ready or not ready, each of its pods may be not ready once within
+    30 seconds: on a busy machine the simulated kubelet may be late. Then Kubernetes declares the node's pods
+    not ready, some of them only seconds later.
 
     Attributes:
         needing: Names of workloads that need x86.
@@ -123,6 +127,8 @@ class Checker:
     _nodes: dict[str, str] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
     _heard: dict[str, str] = field(default_factory=dict)
+    _late: dict[str, float] = field(default_factory=dict)
+    _silent: set[str] = field(default_factory=set)
     _last: float = 0.0
 
     def excuse(self, workload: str, pods: int, at: float) -> None:
@@ -155,10 +161,26 @@ class Checker:
         for node in snapshot.nodes:
             name, changed = name_of(node), _changed(node)
             if self._heard.get(name, changed) != changed:
-                for pod in snapshot.pods:
-                    if pod["spec"].get("nodeName") == name:
-                        self.excuse(_app(pod), 1, snapshot.at)
+                on_node = [pod for pod in snapshot.pods if pod["spec"].get("nodeName") == name]
+                self._late |= {name_of(pod): snapshot.at + KUBELET_SECONDS for pod in on_node}
             self._heard[name] = changed
+        for pod in snapshot.pods:
+            if not _is_ready(pod):
+                self._silent.add(name_of(pod))
+            elif name_of(pod) in self._silent:
+                # It was late, and is back.
+                self._silent.discard(name_of(pod))
+                self._late.pop(name_of(pod), None)
+
+    def _excused_by_kubelets(self, snapshot: Snapshot, workload: str) -> int:
+        nodes = {name_of(node) for node in snapshot.nodes}
+        return sum(
+            not _is_ready(pod) and self._late.get(name_of(pod), 0.0) > snapshot.at
+            for pod in snapshot.pods
+            if _app(pod) == workload
+            and not pod["metadata"].get("deletionTimestamp")
+            and pod["spec"].get("nodeName") in nodes
+        )
 
     def _look_at_nodes(self, snapshot: Snapshot) -> None:
         there = {name_of(node): node for node in snapshot.nodes}
@@ -196,7 +218,7 @@ class Checker:
             self._owed[name] = replicas
         owed = self._owed[name] = min(self._owed.get(name, 0), replicas)
         least = least_available(workload, owed) - self._excused[name]
-        if serving < least:
+        if serving + self._excused_by_kubelets(snapshot, name) < least:
             self.say(
                 f"{name} had {serving} of {owed} pods available, but its own limits require {least} "
                 f"({_missing(snapshot, name)})",

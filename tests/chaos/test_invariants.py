@@ -165,6 +165,10 @@ def test_pods_whose_kubelet_was_late_are_excused() -> None:
     one = checker()
     assert seen(one, at(0, "10:00", 4), at(1, "10:01", 1), at(4, "10:01", 4)) == []
     assert len(seen(one, at(5, "10:01", 1))) == 1
+    # Kubernetes may declare the pods not ready some seconds after their node.
+    later = checker()
+    assert seen(later, at(0, "10:00", 4), at(1, "10:01", 4), at(5, "10:01", 4), at(12, "10:01", 1)) == []
+    assert seen(checker(), at(0, "10:00", 4), at(1, "10:01", 4), at(19, "10:01", 4), at(32, "10:01", 1)) != []
 
 
 def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
