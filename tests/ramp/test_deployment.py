@@ -136,9 +136,9 @@ def test_only_a_whole_hash_is_recorded() -> None:
     [
         ((3, None, None), Drift(answer="later")),
         ((0, 0, 0), Drift(answer="no")),
-        ((0, 7, 0), Drift(answer="yes", changed=True)),
+        ((0, 7, 0), Drift(answer="yes", changed=True, maybe_scaled=True)),
         ((0, 5, 0), Drift(answer="yes", changed=True)),
-        ((0, 0, 3), Drift(answer="yes", misplaced=True)),
+        ((0, 0, 3), Drift(answer="yes", misplaced=True, maybe_scaled=True)),
         ((0, 7, 5), Drift(answer="yes", changed=True, misplaced=True, trouble=True)),
         ((1, None, None), Drift(failed="archshift deployment", code=1)),
         ((0, 1, 0), Drift(failed="pulumi preview", code=1)),
