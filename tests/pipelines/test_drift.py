@@ -164,6 +164,7 @@ def test_no_secret_and_no_markup_of_others_gets_into_the_issue(prod: Runner) -> 
     prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
     prod.stand_in("pulumi-preview", HOSTILE.replace("gone", "gone correct horse"))
     prod.stand_in("archshift-status", HOSTILE.replace("exit 7", "exit 3"))
+    prod.stand_in("differences", "``` update \x1b[2K\u202e correct horse https://me:hunter22@db.example")
     done = prod.run("drift.sh", "prod", prod.results, SOME_TOKEN="0123456789")
     assert done.code == 0, done.stderr
     assert prod.run("drift-issue.sh", "prod", prod.results).code == 0
@@ -172,7 +173,7 @@ def test_no_secret_and_no_markup_of_others_gets_into_the_issue(prod: Runner) -> 
         assert left not in body
         assert left not in prod.summary
         assert all(left not in file.read_text() for file in prod.results.iterdir())
-    assert body.count("```") == 4
+    assert body.count("```") == 6, "three blocks: what differs, the preview and the status"
     assert "login https://[secret]@db.example" in body
 
 
