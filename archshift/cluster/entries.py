@@ -144,9 +144,9 @@ def as_text(data: Mapping[str, str]) -> str:
 
 
 def from_text(text: str) -> dict[str, str]:
-    """Return the entries in what ``as_text`` returned. Lines of another form are left out."""
+    """Return the entries in what ``as_text`` returned. Lines that it would not write are left out."""
     pairs = (line.partition(": ") for line in text.splitlines())
-    return {key: value for key, colon, value in pairs if colon}
+    return {key: value for key, colon, value in pairs if colon and is_key(key) and _VALUE.fullmatch(value)}
 
 
 def entry_key(kind: str, name: str) -> str:

@@ -24,6 +24,9 @@ from archshift.plan import placement, reasons
 _SIMULATED: Final = 40
 """The most replicas for which combined rules are also tried together. Otherwise each is checked alone."""
 
+_ANY_NUMBER: Final = 1 << 31
+"""More pods than a workload can have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -161,21 +164,23 @@ def reaches(
         graviton: Key to the number of its pods on Graviton now.
     """
     known: dict[object, Reach] = {}
+    rooms: dict[str, _DeviceRoom] = {}
     answers = {}
     for workload in workloads:
-        rules = own_rules(workload)
+        rules, alike = own_rules(workload), workload.rules
+        answer = FREE
+        if rules:
+            like = (rules, workload.replicas, alike)
+            if like not in known:
+                known[like] = reach(workload, places)
+            answer = known[like]
         if workload.requests.devices:
-            answers[workload.key] = _with_devices(
-                reach(workload, places), workload, places, (graviton or {}).get(workload.key, 0)
-            )
-            continue
-        if not rules:
-            answers[workload.key] = FREE
-            continue
-        like = (rules, workload.replicas, workload.rules)
-        if like not in known:
-            known[like] = reach(workload, places)
-        answers[workload.key] = known[like]
+            # A node's own disk is a device too, and many workloads request some of it.
+            if alike not in rooms:
+                rooms[alike] = _device_room(workload, places)
+            graviton_now = (graviton or {}).get(workload.key, 0)
+            answer = _with_devices(answer, workload.replicas, rooms[alike], graviton_now)
+        answers[workload.key] = answer
     return answers
 
 
@@ -217,18 +222,22 @@ def reach(workload: Workload, places: Sequence[Site]) -> Reach:
     )
 
 
-def _with_devices(base: Reach, workload: Workload, places: Sequence[Site], graviton: int) -> Reach:
-    """Return the numbers of pods for which both sides have enough devices, such as GPUs.
+@dataclass(frozen=True, slots=True)
+class _DeviceRoom:
+    """For how many pods the nodes of each side have devices, such as GPUs.
 
-    A device plugin may be away for a while, so what runs on a side now has its devices there.
-
-    Args:
-        base: The numbers that the workload's own rules permit.
-        workload: The workload.
-        places: From ``sites``.
-        graviton: The number of its pods on Graviton now.
+    Attributes:
+        pods: A side to this number.
+        scarce: A side to the device that limits the number; empty if none does.
     """
-    pods, room = workload.replicas, dict.fromkeys(ARCHITECTURES, 0)
+
+    pods: Mapping[Architecture, int]
+    scarce: Mapping[Architecture, str]
+
+
+def _device_room(workload: Workload, places: Sequence[Site]) -> _DeviceRoom:
+    """Return for how many pods like those of a workload each side has devices."""
+    room = dict.fromkeys(ARCHITECTURES, 0)
     least: dict[Architecture, str] = {}
     for site in places:
         side = next((side for side in ARCHITECTURES if site.node.architecture == side), None)
@@ -239,14 +248,30 @@ def _with_devices(base: Reach, workload: Workload, places: Sequence[Site], gravi
         rooms = {name: have[name] // amount for name, amount in workload.requests.devices if have.get(name)}
         scarce = min(rooms, key=lambda name: rooms[name], default="")
         least[side] = scarce or least.get(side, "")
-        room[side] += rooms[scarce] if scarce and not site.many else pods
-    high = max(min(pods, room[ARM64]), graviton)
-    low = min(max(0, pods - room[AMD64]), graviton)
+        room[side] += rooms[scarce] if scarce and not site.many else _ANY_NUMBER
+    return _DeviceRoom(room, least)
+
+
+def _with_devices(base: Reach, pods: int, room: _DeviceRoom, graviton: int) -> Reach:
+    """Return the numbers of pods for which both sides have enough devices.
+
+    A device plugin may be away for a while, so what runs on a side now has its devices there.
+
+    Args:
+        base: The numbers that the workload's own rules permit.
+        pods: The number of its pods.
+        room: For how many pods each side has devices.
+        graviton: The number of its pods on Graviton now.
+    """
+    high = max(min(pods, room.pods[ARM64]), graviton)
+    low = min(max(0, pods - room.pods[AMD64]), graviton)
+    if low == 0 and high >= pods:
+        return base
     levels = tuple(level for level in base.levels or range(pods + 1) if low <= level <= high)
-    if (low == 0 and high >= pods) or not levels:
+    if not levels:
         return base
     side, most = (ARM64, high) if high < pods else (AMD64, pods - low)
-    limit = reasons.limited_by_devices(least.get(side, ""), most, pods, side)
+    limit = reasons.limited_by_devices(room.scarce.get(side, ""), most, pods, side)
     return Reach(
         levels,
         {level: side for level, side in base.by_preference.items() if level in levels},

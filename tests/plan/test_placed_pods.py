@@ -71,6 +71,16 @@ def test_defaults_of_the_api_server_are_no_change_of_the_policy() -> None:
     assert with_unplaced(plan, Inventory(), live, "prod").without_policy == ("shop",)
 
 
+def test_a_policy_with_text_of_another_program_is_no_longer_in_effect() -> None:
+    """The next update writes it again, so its entries are read without what archshift would not write."""
+    plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
+    live = placing({"Deployment.cart": "all on amd64", "Deployment.pay": "all on arm64"})
+    edited = live.policies["shop"]["spec"]["variables"][0]
+    edited["expression"] = edited["expression"].replace("pay: all on arm64", "pay: on x86, as ops said!")
+    assert live.data["shop"] == {"Deployment.cart": "all on amd64"}
+    assert with_unplaced(plan, Inventory(), live, "dev").without_policy == ("shop",)
+
+
 def test_the_advice_is_about_a_step_and_not_about_the_switch() -> None:
     """At the switch each patched workload rolls out once; later steps do not."""
     live = Live("Deployment", workload(replicas=10))

@@ -444,6 +444,25 @@ def test_pods_move_only_as_far_as_there_are_devices(
         assert row.reason == f"Graviton nodes have {GPU} for {wanted} of its 4 pods"
 
 
+def test_workloads_that_want_the_same_devices_share_one_look_at_the_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many workloads of a large fleet request a part of the node's own disk, which is a device too."""
+    looks = []
+    may_run_on = Workload.may_run_on
+
+    def counted(workload: Workload, node: Node) -> bool:
+        looks.append(node.name)
+        return may_run_on(workload, node)
+
+    monkeypatch.setattr(Workload, "may_run_on", counted)
+    nodes = gpu_nodes([9, 9], [2])
+    alike = [replace(with_gpus(pods), name=f"model-{pods}") for pods in range(1, 50)]
+    found = reaches(alike, [Site(node) for node in nodes])
+    assert max(found["shop/Deployment/model-8"].levels) == 2
+    assert sorted(looks) == sorted(node.name for node in nodes)
+
+
 @pytest.mark.parametrize(("x86", "graviton", "ratio"), [([4], [1], 1.0), ([1], [4], 0.0)])
 def test_a_device_plugin_that_is_away_sends_no_pod_back(
     x86: list[int], graviton: list[int], ratio: float
