@@ -6,9 +6,9 @@ workloads may take every node of a small side. So a workload may come to a side 
 it wherever the others' pods land. What runs on a side already has its places there.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects, selects_own_pods
@@ -36,57 +36,70 @@ class Tenant:
     movable: bool
 
 
-def crowded_out(tenants: Iterable[Tenant], places: Sequence[Site]) -> dict[str, Bond]:
+Rivals: TypeAlias = Mapping[str, Mapping[str, frozenset[str]]]
+"""The key of a workload to the keys of those that it must not meet, each with the labels of the places."""
+
+
+def crowded_out(tenants: Iterable[Tenant], places: Sequence[Site], rivals: Rivals) -> dict[str, Bond]:
     """Return the side where each workload must stay that may find no place on the other, by key.
 
     Args:
         tenants: All known workloads.
         places: Where pods may run.
+        rivals: From ``rivals_of``.
     """
     by_key = {tenant.workload.key: tenant for tenant in tenants}
-    rivals = _rivals([tenant.workload for tenant in by_key.values()])
     found: dict[str, Bond] = {}
     for side in ARCHITECTURES:
         other: Architecture = AMD64 if side == ARM64 else ARM64
-        side_of = _Side(side, places, rivals, by_key)
         there = [by_key[key] for key in sorted(rivals) if by_key[key].pods.get(side)]
         coming = [tenant for tenant in there if tenant.movable and side not in tenant.present]
-        admitted = {tenant.workload.key for tenant in there} - {tenant.workload.key for tenant in coming}
-        came: dict[str, Tenant] = {}
+        # One workload that refuses the company of all others must not keep all of these away.
+        coming.sort(key=lambda tenant: len(rivals[tenant.workload.key]))
+        present = {tenant.workload.key for tenant in there} - {tenant.workload.key for tenant in coming}
+        side_of = _Side(side, places, rivals, by_key, present)
+        came: set[str] = set()
         for tenant in coming:
             key = tenant.workload.key
-            crowd = side_of.crowd(tenant, admitted)
-            admitted.add(key)
-            if crowd or any(side_of.crowd(came[one], admitted) for one in rivals[key] if one in came):
-                admitted.remove(key)
-                named = crowd or sorted(admitted & {*rivals[key]})
+            crowd = side_of.crowd(key)
+            side_of.admit(key)
+            if crowd or any(side_of.crowd(one) for one in rivals[key].keys() & came):
+                side_of.withdraw(key)
+                named = crowd or sorted(side_of.admitted & rivals[key].keys())
                 found[key] = Bond(side=other, reason=reasons.must_stay_apart(named, side))
             else:
-                came[key] = tenant
+                came.add(key)
     return found
 
 
-def _rivals(workloads: Sequence[Workload]) -> dict[str, dict[str, set[str]]]:
-    """Return workload key to the keys of those that it must not meet, each with the labels of the places."""
+def rivals_of(workloads: Sequence[Workload]) -> Rivals:
+    """Return which workloads must not meet.
+
+    Args:
+        workloads: All that have pods, or are to have some.
+    """
     with_terms = [workload for workload in workloads if workload.template.anti_affinity]
     labelled = _by_label(workloads) if with_terms else {}
-    found: dict[str, dict[str, set[str]]] = {}
+    found: dict[str, dict[str, frozenset[str]]] = {}
 
-    def note(one: Workload, other: Workload, label: str) -> None:
+    def note(one: Workload, other: Workload, label: frozenset[str]) -> None:
         for key, rival in ((one.key, other.key), (other.key, one.key)):
-            found.setdefault(key, {}).setdefault(rival, set()).add(label)
+            own = found.setdefault(key, {})
+            own[rival] = own[rival] | label if rival in own else label
 
     by_port: dict[str, list[Workload]] = {}
+    node = frozenset({HOSTNAME_LABEL})
     for workload in workloads:
         for port in workload.template.host_ports:
             for other in by_port.setdefault(port, []):
-                note(workload, other, HOSTNAME_LABEL)
+                note(workload, other, node)
             by_port[port].append(workload)
     for workload in with_terms:
         for term in workload.template.anti_affinity:
+            label = frozenset({str(term["topologyKey"])})
             for target in _candidates(term, labelled, workloads):
                 if target.key != workload.key and selects(term, workload, target):
-                    note(workload, target, term["topologyKey"])
+                    note(workload, target, label)
     return found
 
 
@@ -117,6 +130,23 @@ def _candidates(
     return workloads
 
 
+@dataclass(slots=True)
+class _Room:
+    """The places with different values of a label that one workload can use on a side.
+
+    Attributes:
+        places: Their number.
+        beside: In how many of them nodes of the other side are too, as in a zone.
+        needed: How many the workload itself needs.
+        taken: In how many its rivals' pods may be.
+    """
+
+    places: int
+    beside: int
+    needed: int
+    taken: int = 0
+
+
 class _Side:
     """A side, for the workloads that come there."""
 
@@ -124,48 +154,83 @@ class _Side:
         self,
         side: Architecture,
         places: Sequence[Site],
-        rivals: Mapping[str, Mapping[str, set[str]]],
+        rivals: Rivals,
         tenants: Mapping[str, Tenant],
+        admitted: Iterable[str],
     ) -> None:
-        self._side = side
+        self.admitted = set(admitted)
+        """The keys of the workloads whose pods will run there."""
+        self._side: Architecture = side
+        self._other: Architecture = AMD64 if side == ARM64 else ARM64
         self._places = places
         self._rivals = rivals
         self._tenants = tenants
-        self._known: dict[tuple[str, str], frozenset[str] | None] = {}
+        self._domains: dict[tuple[str, str], frozenset[str] | None] = {}
+        self._beside: dict[tuple[str, frozenset[str]], int] = {}
+        self._rooms: dict[str, dict[str, _Room]] = {}
 
-    def crowd(self, tenant: Tenant, admitted: Container[str]) -> list[str]:
-        """Return the rivals that may leave a workload no place there; empty if it always finds one.
+    def admit(self, key: str) -> None:
+        """Let the pods of a workload run there."""
+        self.admitted.add(key)
+        self._take(key, 1)
 
-        Args:
-            tenant: The workload.
-            admitted: The keys of the workloads whose pods will run there.
-        """
-        rivals = self._rivals[tenant.workload.key]
-        for label in sorted({label for labels in rivals.values() for label in labels}):
-            domains = self._domains(label, tenant.workload)
-            if domains is None:
+    def withdraw(self, key: str) -> None:
+        """Undo ``admit``."""
+        self.admitted.remove(key)
+        self._take(key, -1)
+
+    def _take(self, key: str, times: int) -> None:
+        pods = self._pods(key, self._side)
+        for rival, labels in self._rivals[key].items():
+            for label, room in self._rooms.get(rival, {}).items():
+                if label in labels:
+                    room.taken += times * min(pods, room.places)
+
+    def crowd(self, key: str) -> list[str]:
+        """Return the rivals that may leave a workload no place there; empty if it always finds one."""
+        for label, room in self._rooms_of(key).items():
+            if room.taken + room.needed <= room.places:
                 continue
-            taken = {
-                key: sum(self._taken(label, domains, key, side, admitted) for side in ARCHITECTURES)
-                for key, labels in sorted(rivals.items())
-                if label in labels
-            }
-            if sum(taken.values()) + self._needed(label, tenant) > len(domains):
-                return [key for key, number in taken.items() if number]
+            rivals = self._rivals[key]
+            crowd = [rival for rival in sorted(rivals) if label in rivals[rival] and self._takes(rival, room)]
+            if crowd:
+                return crowd
         return []
 
-    def _taken(
-        self, label: str, domains: frozenset[str], key: str, side: Architecture, admitted: Container[str]
-    ) -> int:
-        """Return in how many of these domains pods of a rival on a side may be."""
-        if side == self._side:
-            return min(self._tenants[key].pods.get(side, 0), len(domains)) if key in admitted else 0
+    def _rooms_of(self, key: str) -> Mapping[str, _Room]:
+        """Return the limited room of a workload by label, as it is with the admitted workloads."""
+        if key not in self._rooms:
+            rivals, tenant = self._rivals[key], self._tenants[key]
+            rooms = {}
+            for label in sorted(frozenset().union(*rivals.values())):
+                domains = self._domains_of(label, tenant.workload)
+                if domains is not None:
+                    beside = self._number_beside(label, domains)
+                    rooms[label] = _Room(len(domains), beside, self._needed(label, tenant))
+            for rival, labels in rivals.items():
+                for label in labels & rooms.keys():
+                    rooms[label].taken += self._takes(rival, rooms[label])
+            self._rooms[key] = rooms
+        return self._rooms[key]
+
+    def _takes(self, rival: str, room: _Room) -> int:
+        """Return in how many of these places pods of a rival may be, on both sides."""
+        here = min(self._pods(rival, self._side), room.places) if rival in self.admitted else 0
+        return here + min(self._pods(rival, self._other), room.beside)
+
+    def _pods(self, key: str, side: Architecture) -> int:
+        return self._tenants[key].pods.get(side, 0)
+
+    def _number_beside(self, label: str, domains: frozenset[str]) -> int:
+        """Return in how many domains nodes of the other side are too."""
         if label == HOSTNAME_LABEL:
             return 0
-        # Nodes of both sides may be in one zone.
-        theirs = (_values(label, site) for site in self._places if site.node.architecture == side)
-        reachable = domains.intersection(value for values in theirs for value in values or ())
-        return min(self._tenants[key].pods.get(side, 0), len(reachable))
+        like = (label, domains)
+        if like not in self._beside:
+            theirs = (_values(label, site) for site in self._places if site.node.architecture == self._other)
+            values = frozenset(value for values in theirs for value in values or ())
+            self._beside[like] = len(domains & values)
+        return self._beside[like]
 
     def _needed(self, label: str, tenant: Tenant) -> int:
         ports = bool(tenant.workload.template.host_ports) and label == HOSTNAME_LABEL
@@ -175,14 +240,14 @@ class _Side:
         )
         return tenant.pods[self._side] if own else 1
 
-    def _domains(self, label: str, workload: Workload) -> frozenset[str] | None:
+    def _domains_of(self, label: str, workload: Workload) -> frozenset[str] | None:
         """Return the values of a label among the nodes of a workload; None if there is no end of places."""
         like = (label, workload.rules)
-        if like not in self._known:
-            self._known[like] = self._domains_of(label, workload)
-        return self._known[like]
+        if like not in self._domains:
+            self._domains[like] = self._find_domains(label, workload)
+        return self._domains[like]
 
-    def _domains_of(self, label: str, workload: Workload) -> frozenset[str] | None:
+    def _find_domains(self, label: str, workload: Workload) -> frozenset[str] | None:
         found: set[str] = set()
         for site in self._places:
             if site.node.architecture != self._side or not workload.may_run_on(site.node):

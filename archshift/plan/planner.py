@@ -31,7 +31,15 @@ from archshift.plan.model import (
 )
 from archshift.plan.reachability import sites
 from archshift.plan.rows import row_of
-from archshift.plan.steering import Admission, Draft, Steering, with_companions, with_neighbours, with_reach
+from archshift.plan.steering import (
+    Admission,
+    Draft,
+    Steering,
+    rivals_in,
+    with_companions,
+    with_neighbours,
+    with_reach,
+)
 
 
 def make_plan(
@@ -85,7 +93,8 @@ def make_plan(
     drafts = with_reach(drafts, places, inventory)
     drafts = with_companions(drafts, steering, inventory, possible)
     counts = _counts(arm_ratio, drafts, steering)
-    while (apart := with_neighbours(drafts, counts, inventory, places)) != drafts:
+    rivals = rivals_in(inventory)
+    while (apart := with_neighbours(drafts, counts, inventory, places, rivals)) != drafts:
         # Others take the share of those that stay where they are.
         drafts = apart
         counts = _counts(arm_ratio, drafts, steering)

@@ -270,11 +270,12 @@ def _with_devices(base: Reach, pods: int, room: _DeviceRoom, graviton: int) -> R
     levels = tuple(level for level in base.levels or range(pods + 1) if low <= level <= high)
     if not levels:
         return base
-    side, most = (ARM64, high) if high < pods else (AMD64, pods - low)
+    side: Architecture = ARM64 if high < pods else AMD64
+    most = high if side == ARM64 else pods - low
     limit = reasons.limited_by_devices(room.scarce.get(side, ""), most, pods, side)
     return Reach(
         levels,
-        {level: side for level, side in base.by_preference.items() if level in levels},
+        {level: prefer for level, prefer in base.by_preference.items() if level in levels},
         joined(base.limit, limit),
     )
 

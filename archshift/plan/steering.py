@@ -17,7 +17,7 @@ from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
-from archshift.plan.neighbours import Tenant, crowded_out
+from archshift.plan.neighbours import Rivals, Tenant, crowded_out, rivals_of
 from archshift.plan.reachability import FREE, Reach, Site, reaches
 
 
@@ -125,8 +125,21 @@ def with_companions(
     ]
 
 
+def rivals_in(inventory: Inventory) -> Rivals:
+    """Return which workloads of a cluster must not meet. One without pods meets nobody."""
+    return rivals_of([each for each in _everything(inventory) if each.replicas or inventory.sides(each.key)])
+
+
+def _everything(inventory: Inventory) -> list[Workload]:
+    return [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+
+
 def with_neighbours(
-    drafts: Sequence[Draft], counts: Mapping[str, int], inventory: Inventory, places: Sequence[Site]
+    drafts: Sequence[Draft],
+    counts: Mapping[str, int],
+    inventory: Inventory,
+    places: Sequence[Site],
+    rivals: Rivals,
 ) -> list[Draft]:
     """Return the drafts, with workloads kept where they are that may find no place apart from others.
 
@@ -135,9 +148,9 @@ def with_neighbours(
         counts: Key to the number of its pods on Graviton, of each movable workload.
         inventory: The cluster now.
         places: Where pods may run.
+        rivals: From ``rivals_in``.
     """
-    everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
-    if not any(each.template.anti_affinity or each.template.host_ports for each in everything):
+    if not rivals:
         return [*drafts]
     graviton = {draft.workload.key: counts.get(draft.workload.key) for draft in drafts}
 
@@ -153,7 +166,7 @@ def with_neighbours(
             movable=count is not None,
         )
 
-    crowded = crowded_out(map(tenant, everything), places)
+    crowded = crowded_out(map(tenant, _everything(inventory)), places, rivals)
     units = {draft.unit: crowded[draft.workload.key] for draft in drafts if draft.workload.key in crowded}
     return [
         _bound(draft, bond)

@@ -12,7 +12,9 @@ from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload, Rules
+from archshift.plan.neighbours import Tenant, crowded_out, rivals_of
 from archshift.plan.planner import make_plan
+from archshift.plan.reachability import Site
 from tests.build import deployment, inventory, plan_node
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
@@ -125,6 +127,42 @@ def test_nodes_of_both_sides_in_one_zone_count_together() -> None:
 def test_a_rule_does_not_concern_nodes_without_its_label() -> None:
     rows = plan(app("api", 2, "web", label="rack"), app("web", 2), ratio=1.0, on=nodes(2, 1))
     assert wanted(rows) == {"api": 2, "web": 2}
+
+
+def test_one_workload_that_refuses_all_others_keeps_none_of_them_away() -> None:
+    """Its own pods stay on x86, whatever its name is."""
+    names = [f"w{number}" for number in range(6)]
+    rows = plan(app("alone", 1, *names), *(app(name, 2) for name in names), ratio=1.0, on=nodes(8, 3))
+    assert wanted(rows) == {"alone": 0} | dict.fromkeys(names, 2)
+
+
+class Counting(dict[Any, int]):
+    """The pods of a workload by side; counts how often somebody asks."""
+
+    asked = 0
+
+    def get(self, *arguments: Any) -> Any:
+        Counting.asked += 1
+        return super().get(*arguments)
+
+
+def test_the_work_grows_with_the_pairs_of_workloads_only() -> None:
+    """Whoever may create workloads in one namespace must not make the plan of all others slow."""
+    number = 40
+    names = [f"w{at}" for at in range(number)]
+    tenants = [
+        Tenant(
+            workload=app(name, 1, *names),
+            pods=Counting({"arm64": 1, "amd64": 0}),
+            present=frozenset(),
+            movable=True,
+        )
+        for name in names
+    ]
+    rivals = rivals_of([tenant.workload for tenant in tenants])
+    places = [Site(node) for node in nodes(number, number)]
+    assert crowded_out(tenants, places, rivals) == {}
+    assert Counting.asked < 6 * number**2
 
 
 @given(
