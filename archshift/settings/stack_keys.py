@@ -4,8 +4,9 @@ In a file, the engine reads ``arm_ratio``, ``archshift:arm_ratio`` and ``archshi
 key. If a file has two of them, the engine takes any of the values: two runs of one command differ.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,40 +93,66 @@ def what_runs(folder: Path, stack: str, config_file: Path | None = None) -> dict
     return found
 
 
-def check_readable(folder: Path, stack: str, keys: Iterable[str], config_file: Path | None = None) -> None:
+def check_readable(
+    folder: Path, stack: str, values: Mapping[str, str], config_file: Path | None = None
+) -> None:
     """Check that the files of a commit say what it deploys: its program and all keys of archshift.
 
     Args:
         folder: The folder of the project.
         stack: As for ``check_spelled_once``.
-        keys: The full keys that the engine read.
+        values: What the engine read, by full key.
         config_file: As for ``check_spelled_once``.
 
     Raises:
         ArchshiftError: As ``check_in_repository``; or the program or a key is elsewhere.
     """
     check_in_repository(folder, stack, config_file)
+    texts = {_spelling(key): text for key, text in values.items() if key.startswith("archshift:")}
     written: set[str] = set()
     for path, content in _files(folder, stack, config_file):
+        of_project = path.name in PROJECT_FILES
+        if of_project:
+            _check_main(path, str(content.get("main") or "."))
         config = content.get("config")
-        written |= {_spelling(key) for key in config} if isinstance(config, Mapping) else set()
-        if path.name not in PROJECT_FILES:
-            continue
-        main = path.parent / str(content.get("main") or ".")
-        inside = main.resolve().parent if main.is_file() else main.resolve()
-        if main.is_symlink() or inside != path.parent.resolve():
-            raise ArchshiftError(
-                f"{path.name} has main: {one_line(content['main'], 80)}, and neither code owners nor "
-                "deploy.yml watch that folder",
-                "move the program beside Pulumi.yaml",
-            )
-    for key in sorted(keys):
-        own = _spelling(key)
-        if key.startswith("archshift:") and own not in written:
-            raise ArchshiftError(
-                f"{key} is in no file of the commit, but in a Pulumi ESC environment, which has no commit",
-                f"write it into Pulumi.{stack}.yaml",
-            )
+        for key, value in config.items() if isinstance(config, Mapping) else ():
+            name = _spelling(key)
+            if not of_project or _has_value(value, texts.get(name, "")):
+                written.add(name)
+    for name in sorted(texts.keys() - written):
+        raise ArchshiftError(
+            f"archshift:{name} is in no file of the commit, but in a Pulumi ESC environment, which has no "
+            "commit",
+            f"write it into Pulumi.{stack}.yaml",
+        )
+
+
+def _check_main(path: Path, text: str) -> None:
+    main = path.parent / text
+    inside = main.resolve().parent if main.is_file() else main.resolve()
+    if main.is_symlink() or inside != path.parent.resolve():
+        raise ArchshiftError(
+            f"{path.name} has main: {one_line(text, 80)}, and neither code owners nor deploy.yml watch that "
+            "folder",
+            "move the program beside Pulumi.yaml",
+        )
+    if main.is_file() and main.name != "__main__.py":
+        raise ArchshiftError(
+            f"{path.name} has main: {one_line(text, 80)}, and deploy.yml does not watch that file",
+            "move the program to __main__.py",
+        )
+
+
+def _has_value(declared: object, text: str) -> bool:
+    """Return whether the project's file has this value of a key, and not only its type or another default."""
+    if isinstance(declared, Mapping):
+        declared = declared.get("value", declared.get("default"))
+    if declared is None or isinstance(declared, str):
+        return declared == text
+    try:
+        return bool(json.loads(text) == declared)
+    except ValueError:
+        return False
 
 
 def backend_in_project(folder: Path) -> str:

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from archshift.settings.stack_keys import backend_in_project, check_in_repository, check_spelled_once
+from archshift.settings.stack_keys import (
+    backend_in_project,
+    check_in_repository,
+    check_readable,
+    check_spelled_once,
+)
 from tests.build import refusal
+from tools.bootstrap import PROJECT as ROOT
 
 PROJECT = "name: archshift\nruntime: python\n"
 
@@ -88,6 +94,61 @@ def test_a_stacks_file_in_another_folder_decides_nothing(tmp_path: Path, key: st
     assert refusal(check_in_repository, tmp_path, "prod") == (
         "Pulumi.prod.yaml is not in the folder that is deployed, so neither code owners nor deploy.yml watch "
         "it; move it there, beside Pulumi.yaml"
+    )
+
+
+def test_a_key_that_the_project_only_declares_comes_from_an_environment(tmp_path: Path) -> None:
+    """archshift's own Pulumi.yaml declares every key, most of them with a default."""
+    (tmp_path / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+    (tmp_path / "Pulumi.prod.yaml").write_text("config: {archshift:arm_ratio: 0.5}")
+    defaults = {"archshift:placement": "patches", "archshift:gate": "{}", "archshift:graviton_families": "[]"}
+    values = {"archshift:arm_ratio": "0.5", "aws:region": "eu-west-1", **defaults}
+    check_readable(tmp_path, "prod", values)
+    for elsewhere in (
+        {"archshift:placement": "admission"},
+        {"archshift:gate": '{"prometheus": "http://p.example"}'},
+        {"archshift:graviton_families": '["c7g"]'},
+        {"archshift:gate": "[invalid"},
+    ):
+        (key,) = elsewhere
+        assert refusal(check_readable, tmp_path, "prod", values | elsewhere) == (
+            f"{key} is in no file of the commit, but in a Pulumi ESC environment, which has no commit; "
+            "write it into Pulumi.prod.yaml"
+        )
+    (tmp_path / "Pulumi.prod.yaml").write_text("config: {aws:region: eu-west-1}")
+    assert "archshift:arm_ratio is in no file" in refusal(check_readable, tmp_path, "prod", values)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (
+            "gate: {type: object, default: {prometheus: 'http://p', soak: 3}}",
+            '{"soak":3,"prometheus":"http://p"}',
+        ),
+        ("archshift:gate: {value: {prometheus: 'http://p'}}", '{"prometheus": "http://p"}'),
+        ("gate: {type: integer, default: 3}", "3"),
+        ("gate: {type: boolean, default: true}", "true"),
+        ("gate: three", "three"),
+    ],
+)
+def test_a_value_in_the_projects_own_file_is_in_the_commit(tmp_path: Path, declared: str, value: str) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(f"{PROJECT}config:\n  {declared}\n")
+    check_readable(tmp_path, "prod", {"archshift:gate": value})
+    assert "archshift:gate is in no file" in refusal(
+        check_readable, tmp_path, "prod", {"archshift:gate": "4"}
+    )
+
+
+def test_another_program_beside_the_projects_own_file_is_not_watched(tmp_path: Path) -> None:
+    for name in ("__main__.py", "other.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "Pulumi.yaml").write_text(f"{PROJECT}main: __main__.py\n")
+    check_readable(tmp_path, "prod", {})
+    (tmp_path / "Pulumi.yaml").write_text(f"{PROJECT}main: other.py\n")
+    assert refusal(check_readable, tmp_path, "prod", {}) == (
+        "Pulumi.yaml has main: other.py, and deploy.yml does not watch that file; move the program to "
+        "__main__.py"
     )
 
 
