@@ -158,7 +158,7 @@ def _replaced(text: str) -> dict[str, tuple[str, str]]:
     """Read the annotation; without entries that are not valid."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     found: dict[str, tuple[str, str]] = {}
     for key, pair in data.items() if isinstance(data, dict) else ():

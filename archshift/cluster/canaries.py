@@ -86,12 +86,14 @@ def write_canary(
         kept = {_key(failed.workload) for failed in keep[-(_MOST_ENTRIES - 1) :]}
         data = {key: None for key in live.get("data") or {} if key not in kept}
     data[_key(canary.workload)] = _text(canary)
-    metadata = {"name": canaries_name(stack_label), "labels": {LABEL: stack_label}}
+    metadata: dict[str, Any] = {"name": canaries_name(stack_label), "labels": {LABEL: stack_label}}
     body = {"metadata": metadata, "data": data}
     if live is None and cluster.create(
         _collection(canary.namespace), {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
     ):
         return
+    # An earlier version named the policy as its owner, so the evidence went with the policy.
+    metadata["ownerReferences"] = None
     cluster.patch(_path(stack_label, canary.namespace), body, MERGE, FIELD_MANAGER)
 
 

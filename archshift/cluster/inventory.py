@@ -185,11 +185,11 @@ def _unplaced(pods: Iterable[Pod], workloads: Mapping[str, Workload]) -> dict[st
 
 def _waiting(pods: Iterable[Pod], workloads: Mapping[str, Workload]) -> dict[str, tuple[str, ...]]:
     """Return ``Inventory.waiting``."""
-    entries: dict[str, tuple[str, ...]] = {}
+    entries: dict[str, list[str]] = {}
     for pod in pods:
         if not (pod.node or pod.leaving) and pod.workload in workloads:
-            entries[pod.workload] = (*entries.get(pod.workload, ()), pod.placed_by)
-    return entries
+            entries.setdefault(pod.workload, []).append(pod.placed_by)
+    return {key: tuple(own) for key, own in entries.items()}
 
 
 def _read_admission(cluster: "Cluster") -> Admission:

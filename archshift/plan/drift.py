@@ -34,10 +34,13 @@ def drift_of(
     """
     there = live.entries if live else {}
     scaled = any(row.autoscaled and row.movable for row in plan.workloads)
+    bent = {bend.workload for bend in plan.bends if bend.scaled}
     rows = [
         row.key
         for row in plan.workloads
-        if not _by_autoscaler(row, plan, inventory.workloads[row.key], there.get(row.key, ""), scaled=scaled)
+        if not _by_autoscaler(
+            row, inventory.workloads[row.key], there.get(row.key, ""), scaled=scaled, bent=row.key in bent
+        )
     ]
     own = {(row.namespace, entry_key(row.kind, row.name)) for row in plan.workloads}
 
@@ -53,15 +56,15 @@ def drift_of(
     return (*rows, *sorted({*spaces, *plan.without_policy}))
 
 
-def _by_autoscaler(row: PlannedWorkload, plan: Plan, workload: Workload, live: str, *, scaled: bool) -> bool:
+def _by_autoscaler(row: PlannedWorkload, workload: Workload, live: str, *, scaled: bool, bent: bool) -> bool:
     """Return whether an autoscaler alone caused what differs about a workload, or nothing differs.
 
     Args:
         row: The workload.
-        plan: The plan.
         workload: The workload in the cluster.
         live: Its live entry; empty if it has none.
         scaled: Whether an autoscaler changes the size of the fleet.
+        bent: Whether its own autoscaler alone changed its share.
     """
     if row.patch_goes or row.reclaimed:
         return False
@@ -69,8 +72,7 @@ def _by_autoscaler(row: PlannedWorkload, plan: Plan, workload: Workload, live: s
     if row.autoscaled:
         # With patches, its template is as it should be, and its rollout would only move pods.
         placed = same or row.applied or (bool(row.entry) and _near(Entry.parse(live), Entry.parse(row.entry)))
-        bend = next((bend for bend in plan.bends if bend.workload == row.key), None)
-        return placed and (row.moves <= _ROUNDED or (bend is not None and bend.scaled))
+        return placed and (row.moves <= _ROUNDED or bent)
     if same:
         return row.exact
     if not scaled or row.moves > _ROUNDED:

@@ -181,7 +181,7 @@ def _marks(text: str) -> list[tuple[tuple[str, ...], list[Any]]]:
     """Return paths, each with its former value or none; none at all if somebody else wrote the annotation."""
     try:
         marks = [(tuple(path), former[:1]) for path, *former in json.loads(text or "[]")]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return []
     known = all(path[:-1] in _BLOCKS and {*map(type, path)} == {str} for path, _ in marks)
     return marks if known else []

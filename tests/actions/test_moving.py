@@ -513,7 +513,14 @@ def test_an_entry_that_somebody_changed_since_is_not_set_back(clock: Clock) -> N
 
 
 @pytest.mark.parametrize(
-    "note", ["no JSON", "[1]", '{"Deployment.cart": "x"}', '{"Deployment.cart": ["4 of 10 on arm64", "x y"]}']
+    "note",
+    [
+        "no JSON",
+        "[1]",
+        "[" * 100_000,
+        '{"Deployment.cart": "x"}',
+        '{"Deployment.cart": ["4 of 10 on arm64", "x y"]}',
+    ],
 )
 def test_a_note_that_archshift_did_not_write_changes_no_entry(clock: Clock, note: str) -> None:
     fleet, _, _ = killed(clock)

@@ -73,6 +73,16 @@ def test_a_newer_failure_replaces_the_older_one() -> None:
     assert read_canaries(cluster, "prod", ["shop"]) == {CART.workload: newer}
 
 
+def test_evidence_of_an_earlier_version_no_longer_goes_with_the_policy() -> None:
+    """It named the policy as its owner, and a change of the placement deletes the policy."""
+    cluster = Namespaced({})
+    cluster.objects[MAPS][0]["metadata"]["ownerReferences"] = [
+        {"kind": "MutatingAdmissionPolicy", "uid": "1"}
+    ]
+    write_canary(cluster, "prod", CART)
+    assert "ownerReferences" not in cluster.objects[MAPS][0]["metadata"]
+
+
 def test_evidence_that_does_not_count_any_more_goes_with_the_next_write() -> None:
     cluster = Namespaced()
     others = [replace(CART, workload=f"shop/StatefulSet/{name}") for name in ("db", "queue")]

@@ -319,7 +319,10 @@ def test_what_its_owner_has_changed_since_then_counts() -> None:
     assert manifest(adopted({"x86": {"import": "default"}}, there)["x86"]) == {**live.spec, "weight": 33}
 
 
-@pytest.mark.parametrize("text", ["{", "1", "[1]", '[["x"]]', '[[["status", "x"], 1]]', "[[[1], 2]]", "null"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "1", "[1]", '[["x"]]', '[[["status", "x"], 1]]', "[[[1], 2]]", "null", "[" * 100_000],
+)
 def test_an_annotation_that_somebody_else_wrote_changes_nothing(text: str) -> None:
     live = replace(live_pool("default", *X86_ONLY), annotations={"archshift/former": text})
     assert manifest(adopted({"x86": {"import": "default"}}, live)["x86"]) == live.spec
