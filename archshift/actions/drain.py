@@ -99,7 +99,7 @@ def read_progress(item: Mapping[str, Any]) -> NodeProgress:
             owners=tuple(Controller(*str(owner).split("/", 2)) for owner in value["owners"]),
             cordoned_before=bool(value["cordoned_before"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ArchshiftError(
             f"node {meta['name']}: the annotation {ANNOTATION} is invalid: {text[:100]!r}",
             "remove it, and archshift drain starts again with this node",

@@ -151,7 +151,7 @@ def _has_value(declared: object, text: str) -> bool:
         return declared == text
     try:
         return bool(json.loads(text) == declared)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -497,6 +497,7 @@ def test_a_mark_is_read_as_it_was_written(state: Any, owners: list[Controller], 
         "null",
         "drained",
         '{"state": "gone"}',
+        "[" * 100_000,
         NodeProgress(node="a").text.replace("[]", '["x"]'),
     ],
 )

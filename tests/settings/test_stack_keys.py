@@ -109,6 +109,7 @@ def test_a_key_that_the_project_only_declares_comes_from_an_environment(tmp_path
         {"archshift:gate": '{"prometheus": "http://p.example"}'},
         {"archshift:graviton_families": '["c7g"]'},
         {"archshift:gate": "[invalid"},
+        {"archshift:gate": "[" * 100_000},
     ):
         (key,) = elsewhere
         assert refusal(check_readable, tmp_path, "prod", values | elsewhere) == (
