@@ -1,4 +1,7 @@
-"""The check before a stack's own cluster is deleted: EKS refuses that, but only after all nodes are gone."""
+"""The check of deletion protection before the engine deletes a stack's own cluster and its nodes.
+
+Without it, EKS refuses to delete the cluster, but only after all nodes are gone.
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -32,7 +35,7 @@ def protection_hook(live: LiveCluster | None) -> pulumi.ResourceHook:
 
 
 class ClusterProtection(pulumi.ComponentResource):
-    """Goes before the nodes of a cluster that the stack made, and takes the hook with it.
+    """A resource that the engine deletes, with its hook, before the nodes of a cluster that the stack made.
 
     The engine deletes a resource before those that it depends on. A hook of the cluster would run last,
     because nodes and add-ons depend on it. Hooks do not reach the children of a remote component at all.
@@ -45,7 +48,7 @@ class ClusterProtection(pulumi.ComponentResource):
 
         Args:
             name: The name of the cluster.
-            before: What goes only after it; of components their children.
+            before: The resources that the engine deletes after this one; of components, their children.
             hook: The hook.
         """
         options = pulumi.ResourceOptions(

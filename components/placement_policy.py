@@ -1,7 +1,7 @@
 """The policies by which the API server places pods when they are created.
 
-The engine makes ordinary objects, so a preview shows the share of each workload as one line, and a destroy
-takes all of it away and touches no pod. docs/adr/0014 has the reasons.
+The engine makes ordinary objects, so a preview shows the share of each workload as one line. A destroy
+deletes all of them and touches no pod. docs/adr/0014 has the reasons.
 """
 
 from collections.abc import Mapping

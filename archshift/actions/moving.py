@@ -155,7 +155,7 @@ def set_back_entries(cluster: Cluster, stack_label: str) -> dict[str, str]:
 
 
 def _replaced(text: str) -> dict[str, tuple[str, str]]:
-    """Read the annotation; without entries that are not valid."""
+    """Read the annotation, and leave out invalid entries."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):

@@ -98,7 +98,7 @@ def write_canary(
 
 
 def delete_canaries(cluster: Cluster, stack_label: str, namespaces: Iterable[str]) -> None:
-    """Delete the evidence of a stack, for its end.
+    """Delete all evidence of a stack.
 
     Whoever may not delete it leaves it: at worst, a stack of the same name holds these workloads later.
 

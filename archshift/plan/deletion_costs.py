@@ -7,8 +7,8 @@ pods that come later end first, if the costs are positive. A StatefulSet ends th
 reads no costs, so there the ordinals have to be on the right sides.
 
 An order may round each number of remaining pods up or down. Many small workloads that all round up would
-bend the share of the fleet. So the orders are made together: the pods of all workloads are taken in the
-sequence in which a growing load needs them, and each free choice goes to the side that the fleet lacks.
+bend the share of the fleet. So archshift makes the orders together: it takes the pods of all workloads in the
+sequence in which a growing load needs them. Each free choice goes to the side that the fleet lacks.
 """
 
 from collections import deque

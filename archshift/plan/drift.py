@@ -1,8 +1,8 @@
 """What differs from the last update for another reason than an autoscaler's work. Pure.
 
-An autoscaler that adds and takes pods changes the numbers in the plan. It changes the entries of its
-workloads. It changes the shares of others by a pod, because the fleet is rounded as a whole. New pods lack a
-deletion cost. None of this is drift. The next update or ``archshift rebalance`` brings it right.
+An autoscaler that adds and removes pods changes the numbers in the plan. It changes the entries of its
+workloads. It changes the shares of others by a pod, because archshift rounds the fleet as a whole. New pods
+lack a deletion cost. None of this is drift. The next update or ``archshift rebalance`` corrects it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.placement import place
 
 _ROUNDED: Final = 1
-"""By so many pods the share of a workload differs when the fleet has another number of pods."""
+"""The number of pods by which a workload may differ when the fleet has another number of pods."""
 
 
 def drift_of(

@@ -19,7 +19,7 @@ _DISRUPTION: Final = ("budgets", "consolidateAfter", "consolidationPolicy")
 _IN_TEMPLATE: Final = ("annotations", "labels")
 
 FORMER: Final = f"{OURS}former"
-"""The annotation of a NodePool that the stack has taken over: what its fields had before the settings."""
+"""The annotation of a NodePool that the stack has taken over: its fields' values before the settings."""
 
 _BLOCKS: Final = (
     (),

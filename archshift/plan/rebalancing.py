@@ -1,4 +1,4 @@
-"""Which workloads can be brought right between two updates, without the engine. Pure."""
+"""Which workloads a rebalance can correct between two updates, without the engine. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace

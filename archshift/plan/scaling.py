@@ -1,7 +1,7 @@
 """How an autoscaled workload keeps its share between two updates, and how well. Pure.
 
 A hard spread limits a difference, and a share is a ratio. So the limit is only as tight as the largest number
-of pods needs, and inside it two soft rules are in balance at the share:
+of pods needs. Inside it, two soft rules are in balance at the share:
 
 - a soft spread over architectures. The scheduler scores a side by its pods *relative to* the fuller side:
   with ``g`` pods there and ``x`` on the other, the fuller side has ``100 x/g`` points and the other 100.
@@ -11,8 +11,8 @@ Both have the weight 2, so the sides score the same at ``x/g = 1 - D/100``, what
 soft spreads are in the same sum, and they bring the two sums closer together. ``D`` counts them in. A
 ``maxSkew`` is added to both sums. The right one rounds the smaller side instead of rounding it up.
 
-The scheduler's other scorers disturb the balance (docs/adr/0015): 10 points of difference between the
-emptiest nodes of both sides bend a share of 0.8 by about 0.03, and a share of 0.5 by less than 0.02.
+The scheduler's other scorers disturb the balance (docs/adr/0015). The emptiest nodes of both sides may differ
+by 10 points. That bends a share of 0.8 by about 0.03, and a share of 0.5 by less than 0.02.
 
 Sources: k8s.io/kubernetes/pkg/scheduler (v1.36.3): framework/plugins/podtopologyspread/scoring.go,
 nodeaffinity, interpodaffinity and tainttoleration; apis/config/v1/default_plugins.go for the weights.
@@ -48,8 +48,8 @@ All nodes are compared to the fullest one, which has a pod of the workload more 
 next. That makes a difference between the sides smaller, most of all while there are few pods. Where the nodes
 are in proportion to the share, both sides have as many pods on a node. Fitted for 12 to 48 nodes.
 
-While there are few pods, that is no constant: the preference of a workload with at most ``n`` pods is too
-large by its ``n``-th part, and would round the smaller side down at each number of pods.
+While there are few pods, that is no constant. The preference of a workload with at most ``n`` pods is too
+large by its ``n``-th part. It would round the smaller side down at each number of pods.
 """
 
 _NEARLY_EVEN: Final = 0.99

@@ -41,7 +41,7 @@ def looking_role(settings: "Settings", group: str = LOOKING) -> list[Manifest]:
 
 
 def deploying_role(settings: "Settings", group: str = DEPLOYING) -> list[Manifest]:
-    """Return the role of ``pulumi up`` and ``archshift drain``, without the pull secrets."""
+    """Return the role of ``pulumi up``, ``archshift rebalance`` and ``drain``, without the pull secrets."""
     rights = [right for need in needs(settings) for right in (*need.rights, *need.looking)]
     # No namespace's owner expects that somebody reads all its secrets.
     return _role(

@@ -1,7 +1,7 @@
 """Which changes of a configuration may raise a workload's share of pods on Graviton.
 
 The gate must pass before such a change, as before a step of ``arm_ratio``. A key that ``_RULES`` does not
-name, and a value that nobody can judge, counts as a change that raises.
+name may raise a share, and so may a value that nobody can judge.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -26,7 +26,7 @@ def add_command(commands: Commands) -> None:
         run_check,
         "decide whether the checked-out commit may be deployed",
         "The commit must be the one that was previewed, and main must still have its program. For a step up, "
-        "the gate of the deployed commit must pass. Writes the gate's verdict and evidence.",
+        "the gate of the deployed commit must pass. Write the gate's verdict and evidence to a folder.",
         example="archshift deployment check --stack prod --main origin/main --folder results",
         exits={0: "the commit may be deployed", EXIT_ERROR: "it may not; the reason is on stderr"},
     )
@@ -36,7 +36,7 @@ def add_command(commands: Commands) -> None:
         "gate",
         run_gate,
         "ask the gate about the deployed ratio",
-        "Writes the verdict to a folder: pass, hold, step-back, unknown, or none for a stack without a gate.",
+        "Write the verdict to a folder: pass, hold, step-back, unknown, or none for a stack without a gate.",
         example="archshift deployment gate --stack prod --folder results",
         exits={0: "there is a verdict, whatever it says"},
     )
@@ -45,7 +45,7 @@ def add_command(commands: Commands) -> None:
         "evidence",
         run_evidence,
         "write the gate's evidence to its place in the repository",
-        "Copies gate.json from the folder of the results, and prints the path.",
+        "Copy gate.json from the folder of the results, and print the path.",
         example="archshift deployment evidence --stack prod --folder results",
         exits={0: "the evidence is written"},
     )
@@ -54,10 +54,10 @@ def add_command(commands: Commands) -> None:
         "drift",
         run_drift,
         "write whether the stack differs from its last deployment",
-        "Reads preview.txt, status.txt and the exit codes of their commands. Writes answer (yes, no or "
-        "later) and, without secrets, drift.md. Where an autoscaler may have caused it all, it runs a "
-        "preview with the policy pack: what an autoscaler alone changed is no drift, because archshift "
-        "rebalance or the next update brings it right.",
+        "Read preview.txt, status.txt and the exit codes of their commands. Write answer (yes, no or "
+        "later) and, without secrets, drift.md. If an autoscaler may have caused all differences, run a "
+        "preview with the policy pack. What an autoscaler alone changed is no drift, because archshift "
+        "rebalance or the next update corrects it.",
         example="archshift deployment drift --stack prod --folder results --compare 0 --preview 7 --status 0",
         exits={0: "the answer is written", EXIT_ERROR: "a command failed, so nobody knows"},
     )
@@ -91,7 +91,7 @@ def add_command(commands: Commands) -> None:
         "block",
         run_block,
         "print standard input as a block of code without secrets",
-        "For texts that others read: pages, pull requests, issues.",
+        "Use it for texts that others read, such as pages, pull requests and issues.",
         example="archshift deployment block --stack prod",
         exits={0: "the block is printed"},
     )
@@ -100,7 +100,8 @@ def add_command(commands: Commands) -> None:
         "cluster",
         run_cluster,
         "print the name of the cluster at EKS and that of its kubeconfig context",
-        "One name a line. The variable EKS_CLUSTER names the cluster of a stack without archshift:cluster.",
+        "Print one name a line. The variable EKS_CLUSTER names the cluster of a stack without "
+        "archshift:cluster.",
         example="archshift deployment cluster --stack prod",
         exits={0: "the names are printed"},
     )

@@ -14,9 +14,10 @@ def add_command(commands: Commands) -> None:
         "rebalance",
         help="move the pods that autoscalers or lost nodes left on the wrong side",
         description="Evict the pods of each workload that are too many on a side, and no others. Then the "
-        "API server or the scheduler places them again. It respects PodDisruptionBudgets and the workloads' "
-        "own limits. It never changes a placement: where that differs from the plan, run pulumi up. It also "
-        "renews deletion costs. It is no update of the stack. Changes the cluster.",
+        "API server or the scheduler places their successors. The command respects PodDisruptionBudgets and "
+        "the workloads' own limits. With NodePools, it first brings up nodes. It also renews deletion costs. "
+        "It applies no new placement: if a placement differs from the plan, run pulumi up. Changes the "
+        "cluster.",
         example="archshift rebalance --dry-run",
         exits={
             0: "every workload has its planned pods on Graviton, and all pods have a node",

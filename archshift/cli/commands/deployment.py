@@ -30,6 +30,7 @@ from archshift.common.files import replace_file
 from archshift.common.text import first_few, one_line
 from archshift.ramp.deployment import (
     CLUSTER,
+    COMMIT,
     Configured,
     Deployed,
     Update,
@@ -419,7 +420,8 @@ def _commit_of(options: argparse.Namespace, commit: str) -> _Commit | None:
     if not git.is_ancestor(here, commit, "HEAD"):
         raise _RefusedError(
             f"the deployed commit {commit} is not in the history of the checked-out one; fetch the whole "
-            "history, or deploy arm_ratio as it is once more."
+            "history, or check out a commit of main with the same configuration and run "
+            f"{COMMIT}=$(git rev-parse HEAD) pulumi up."
         )
     try:
         with git.checkout_of(here, commit) as folder:

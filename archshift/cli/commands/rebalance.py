@@ -1,4 +1,4 @@
-"""``archshift rebalance``: brings shares right between two updates."""
+"""``archshift rebalance``: corrects shares between two updates."""
 
 import argparse
 import sys
