@@ -1,6 +1,6 @@
 """Whether a preview shows drift: a difference that an autoscaler alone did not cause. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from archshift.cluster.live_placement import POLICIES, POLICY_KIND
@@ -26,10 +26,12 @@ def _drift_in(report: PreviewReport) -> Iterator[str]:
     # A plan of another version does not say what an autoscaler did.
     known = "drift" in plan
     drift = set(plan.get("drift", ()))
+    # No autoscaler changes the policy of a namespace without workloads.
+    spaces = {row["workload"].partition("/")[0] for row in plan.get("workloads", ())}
     if report.outcome != "fine":
         yield f"the preview is {report.outcome}: {report.reason}"
     for change in report.changes:
-        if not known or not _scaled(change, drift):
+        if not known or not _scaled(change, drift, spaces):
             fields = f" ({', '.join(change.keys)})" if change.keys else ""
             yield f"{change.op} {change.type} {change.name}{fields}"
     for row in plan.get("workloads", ()):
@@ -47,9 +49,17 @@ def _drift_in(report: PreviewReport) -> Iterator[str]:
             yield f"{trouble['workload']}: pods are pending, or a rollout is stuck"
 
 
-def _scaled(change: Change, drift: set[str]) -> bool:
-    """Return whether an autoscaler alone caused a change of a resource."""
-    # Costs follow the pods, which come and go. The resource itself comes and goes with the autoscalers.
-    return change.type == COSTS or (
-        change.op == "update" and change.type in (_POLICY, _PATCH) and change.name not in drift
-    )
+def _scaled(change: Change, drift: Collection[str], spaces: Collection[str]) -> bool:
+    """Return whether an autoscaler alone caused a change of a resource.
+
+    Args:
+        change: The change.
+        drift: The workloads and namespaces that differ for another reason.
+        spaces: The namespaces with workloads.
+    """
+    if change.type == COSTS:
+        # Costs follow the pods, which come and go. The resource itself comes and goes with the autoscalers.
+        return True
+    if change.op != "update" or change.name in drift:
+        return False
+    return change.type == _PATCH or (change.type == _POLICY and change.name in spaces)

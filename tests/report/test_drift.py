@@ -50,6 +50,7 @@ def test_costs_entries_and_counts_that_follow_an_autoscaler_are_no_drift() -> No
         (Change(op="update", type="aws:eks/nodeGroup:NodeGroup", name="x86"), []),
         (Change(op="replace", type=POLICY, name="shop"), []),
         (Change(op="update", type=POLICY, name="shop"), ["shop"]),
+        (Change(op="update", type=POLICY, name="without-workloads"), []),
         (Change(op="update", type=f"{POLICY}Binding", name="shop"), []),
         (Change(op="delete", type=WorkloadPatch.TYPE, name=CART), []),
         (Change(op="update", type=WorkloadPatch.TYPE, name=CART), [CART]),
