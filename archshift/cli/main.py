@@ -68,8 +68,8 @@ def make_parser() -> Parser:
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
         epilog="`pulumi up`, `rebalance` and `drain` change the cluster. `ramp apply` and `ramp pause` "
-        "change the stack's file. All other commands only read. `archshift COMMAND --help` shows an "
-        "example and the exit codes.",
+        "change the stack's file. All other commands write only the files that you name. "
+        "`archshift COMMAND --help` shows an example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -120,6 +120,8 @@ def _sentence(problem: OSError) -> str:
     """Return a sentence for an error that no command expects, such as a full disk."""
     if problem.filename:
         return f"{problem.filename} cannot be used ({problem.strerror}); check that file or folder"
+    if isinstance(problem, ConnectionError | TimeoutError) and not isinstance(problem, BrokenPipeError):
+        return f"a connection ended ({problem.strerror or problem}); run the command again"
     if isinstance(problem, FileNotFoundError):
         return "the current folder is gone; change to a folder that exists"
     return f"the output cannot be written ({problem.strerror or problem}); check the disk that takes it"

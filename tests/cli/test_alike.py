@@ -182,6 +182,30 @@ def test_a_folder_that_is_gone_is_one_sentence(tmp_path: Path, pulumi: FakePulum
     )
 
 
+_RESET = """
+import sys
+from archshift.cli.commands import status
+from archshift.cli.main import main
+
+def run(options):
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+status.run = run
+sys.exit(main(["status"]))
+"""
+
+
+def test_a_connection_that_ends_is_not_blamed_on_the_output() -> None:
+    """Clients turn such errors into sentences of their own; this is for one that a client forgot."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RESET], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "archshift: a connection ended (Connection reset by peer); run the command again\n",
+    )
+
+
 def test_ctrl_c_is_one_line(pulumi: FakePulumi, tmp_path: Path) -> None:
     """Exit code 130 and a sentence, in the middle of waiting for the engine."""
     begun = tmp_path / "begun"
