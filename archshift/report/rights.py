@@ -34,6 +34,11 @@ _READ_EVERYWHERE: Final = (
 _POLICIES: Final = (POLICIES.for_roles, BINDINGS.for_roles)
 _WHOLE_CLUSTER: Final = ("",)
 
+_REGISTERED: Final = "get list watch create patch delete"
+"""For objects that are resources of the stack. The engine's plugin watches each until it is gone. Without the
+right to watch, a delete that takes a moment would wait for the plugin's ten minutes.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PermissionNeed:
@@ -96,7 +101,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "placement at admission",
             (
                 *_rights("list", ("namespaces",), _WHOLE_CLUSTER),
-                *_rights("list get create patch delete", _POLICIES, _WHOLE_CLUSTER),
+                *_rights(_REGISTERED, _POLICIES, _WHOLE_CLUSTER),
             ),
             "problem",
             "archshift cannot tell the API server where new pods belong",
@@ -130,9 +135,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         namespace = (settings.monitoring.namespace,)
         yield PermissionNeed(
             "monitoring",
-            _rights(
-                "get create patch delete", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace
-            ),
+            _rights(_REGISTERED, ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace),
             "problem",
             "archshift cannot create the rules and the dashboard",
             looking=_rights("get", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace),
@@ -153,7 +156,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         yield PermissionNeed(
             "node pools",
             (
-                *_rights("get list watch create patch delete", ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
+                *_rights(_REGISTERED, ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
                 *_rights("list create delete deletecollection", ("pods",), ("default",)),
             ),
             "problem",
@@ -163,7 +166,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     if settings.platform == "lab" and (settings.node_groups or settings.provisioner == "managed"):
         yield PermissionNeed(
             "simulated nodes",
-            _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
+            _rights(_REGISTERED, ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "archshift cannot create the lab's nodes",
         )

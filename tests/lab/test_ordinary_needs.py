@@ -196,7 +196,6 @@ def adopted(control_plane: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         stack.remove()
         cluster.clear()
-        control_plane.kubectl("delete", "statefulset", "scratch", "--namespace=kube-system", "--wait=false")
         for kind, names in (("pv", VOLUMES), ("storageclass", CLASSES), ("runtimeclass", (RUNTIME_CLASS,))):
             control_plane.kubectl("delete", kind, *names, "--wait=false", "--ignore-not-found")
         cluster.close()

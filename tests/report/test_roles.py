@@ -110,6 +110,18 @@ def test_the_deploying_role_has_all_that_the_table_lists_but_no_secrets_of_all_n
     assert not any(resource == "secrets" for _, resource, _, _ in granted)
 
 
+@pytest.mark.parametrize("kind", ["mutatingadmissionpolicies", "prometheusrules", "nodepools"])
+def test_the_engine_may_watch_what_it_deletes(kind: str) -> None:
+    """Without that right, a delete that takes a moment waits for the ten minutes of the engine's plugin."""
+    verbs = {
+        right.verb
+        for need in needs(everything())
+        for right in need.rights
+        if right.resource.partition(".")[0] == kind
+    }
+    assert {"delete", "list", "watch"} <= verbs
+
+
 def test_pull_secrets_are_readable_by_name_in_their_own_namespace() -> None:
     role, binding, other, _ = pull_secret_roles(
         "prod", [("shop", "b"), ("shop", "a"), ("bank", "a")], ["x", "y"]
