@@ -355,9 +355,9 @@ def documented_rights(stack: Stack) -> list[Manifest]:
         ("", ["namespaces"], "get", {"resourceNames": ["kube-system"]}),
         ("", ["pods/eviction", "configmaps"], "create", {}),
         ("", ["configmaps"], "get patch delete", evidence),
-        ("admissionregistration.k8s.io", admission, "list get create patch delete", {}),
+        ("admissionregistration.k8s.io", admission, "list get watch create patch delete", {}),
         # The lab's nodes are resources of the stack.
-        ("", ["nodes"], "get list create patch delete", {}),
+        ("", ["nodes"], "get list watch create patch delete", {}),
     ]
     return [
         {"apiGroups": [group], "resources": resources, "verbs": verbs.split(), **more}
