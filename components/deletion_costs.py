@@ -22,8 +22,8 @@ from pulumi.dynamic import (
 from archshift.actions.deletion_costs import Written, give_back, write_costs
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.access import Right, is_granted
-from archshift.cluster.client import Cluster, connect
-from archshift.cluster.identity import read_identity
+from archshift.cluster.client import connect
+from archshift.cluster.identity import is_cluster
 from archshift.common.errors import ArchshiftError
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan
@@ -65,7 +65,7 @@ class DeletionCostsProvider(ResourceProvider):
         """Give all costs back."""
         with connect(self._context) as cluster:
             # The pods of a cluster that was built anew have none.
-            if _is_of(cluster, props):
+            if is_cluster(cluster, props.get("cluster")):
                 give_back(cluster, props["fieldManager"])
 
     def _may_not(self, namespaces: Iterable[str]) -> bool:
@@ -80,12 +80,9 @@ class DeletionCostsProvider(ResourceProvider):
     def _write(self, props: Mapping[str, Any]) -> dict[str, Any]:
         kept = {key: Proportion(*map(int, share)) for key, share in (props.get("shares") or {}).items()}
         with connect(self._context) as cluster:
-            done = write_costs(cluster, kept, props["fieldManager"]) if _is_of(cluster, props) else Written()
+            ours = is_cluster(cluster, props.get("cluster"))
+            done = write_costs(cluster, kept, props["fieldManager"]) if ours else Written()
         return {**props, "problems": dict(done.problems)}
-
-
-def _is_of(cluster: Cluster, props: Mapping[str, Any]) -> bool:
-    return props.get("cluster") in ("", None, read_identity(cluster))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

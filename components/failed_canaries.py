@@ -47,11 +47,11 @@ class FailedCanariesProvider(ResourceProvider):
         # Imported here: a preview needs no client.
         from archshift.cluster.canaries import delete_canaries
         from archshift.cluster.client import connect
-        from archshift.cluster.identity import read_identity
+        from archshift.cluster.identity import is_cluster
 
         with connect(self._context) as cluster:
             # A cluster that was built anew has no evidence of this stack.
-            if props.get("cluster") in ("", None, read_identity(cluster)):
+            if is_cluster(cluster, props.get("cluster")):
                 delete_canaries(cluster, props["stackLabel"], _namespaces(props))
 
 

@@ -29,7 +29,7 @@ from components.stack_state import resource_outputs
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
-NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
+_NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
 
 
 def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
@@ -59,7 +59,7 @@ def _as_sent(settings: "Settings") -> "Settings":
     """Return the settings with the groups as EKS will have them; the state is read only if that matters."""
     if not any(map(group_changes.change_of, settings.eks_node_groups.values())):
         return settings
-    state = resource_outputs(NODE_GROUP)
+    state = resource_outputs(_NODE_GROUP)
     groups = {
         name: group_changes.as_sent(group, state.get(name))
         for name, group in settings.eks_node_groups.items()

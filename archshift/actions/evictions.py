@@ -23,7 +23,6 @@ from archshift.actions.sides import (
     fullest_first,
     images_of,
     open_nodes,
-    opposite,
     read_nodes,
     side_of,
     surplus_of,
@@ -35,7 +34,7 @@ from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, workload_path
 from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.pods import Pod, list_running, read_pod
 from archshift.cluster.troubles import words_of
-from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.architectures import AMD64, ARM64, display, opposite
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.common.polling import Polling, retry_until
 from archshift.common.text import first_few

@@ -23,7 +23,7 @@ from archshift.cluster import pod_fields
 from archshift.cluster.client import Cluster
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.scheduling import both_required
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
+from archshift.common.architectures import ARCHITECTURES, Architecture, display, opposite
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.common.polling import Polling
@@ -138,7 +138,7 @@ def needed_after(
     for key, pods in misplaced(cluster, known).items():
         zonal = _spreads_over_zones(inventory.workloads[key])
         for labels in pods:
-            side: Architecture = AMD64 if labels.get(ARCH_LABEL) == ARM64 else ARM64
+            side = opposite(labels.get(ARCH_LABEL, ""))
             counts[key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
     return tuple(
         PlaceholderRequest(inventory.workloads[key], side, pods, zone)

@@ -15,7 +15,6 @@ from archshift.actions.sides import (
     Rooms,
     fullest_first,
     open_nodes,
-    opposite,
     side_of,
     surplus_of,
 )
@@ -24,7 +23,7 @@ from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import INEXACT_ANNOTATION, Inexact, revision_of
 from archshift.cluster.pods import list_pods
-from archshift.common.architectures import ARM64, Architecture
+from archshift.common.architectures import ARM64, Architecture, opposite
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload

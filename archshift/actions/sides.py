@@ -11,7 +11,7 @@ from archshift.cluster.inventory import read_node
 from archshift.cluster.pods import Pod
 from archshift.cluster.volumes import Volumes
 from archshift.cluster.workload_needs import workload_of
-from archshift.common.architectures import AMD64, ARM64, Architecture, display
+from archshift.common.architectures import AMD64, ARM64, Architecture, display, opposite
 from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING, Resources
 from archshift.nodes.groups import Node
@@ -29,11 +29,6 @@ def read_nodes(cluster: Cluster) -> dict[str, Node]:
 def side_of(pod: Pod, nodes: Mapping[str, Node]) -> str:
     """Return the architecture of a pod's node; empty if the pod has no node, or one that is not known."""
     return nodes[pod.node].architecture if pod.node in nodes else ""
-
-
-def opposite(side: str) -> Architecture:
-    """Return the side where pods belong that are on the wrong one."""
-    return AMD64 if side == ARM64 else ARM64
 
 
 def open_nodes(nodes: Mapping[str, Node], side: Architecture) -> list[Node]:

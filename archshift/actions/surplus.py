@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from archshift.actions.evictions import Reader
 from archshift.actions.moving import may_move
-from archshift.actions.sides import Rooms, fullest_first, opposite, surplus_of
+from archshift.actions.sides import Rooms, fullest_first, surplus_of
 from archshift.cluster.client import Cluster
 from archshift.cluster.pods import list_pods
-from archshift.common.architectures import ARM64, Architecture, display
+from archshift.common.architectures import ARM64, Architecture, display, opposite
 from archshift.common.text import counted
 from archshift.plan import reasons
 from archshift.plan.model import PlannedWorkload

@@ -21,6 +21,19 @@ def read_identity(cluster: Cluster) -> str:
     return str(cluster.get(f"/api/v1/namespaces/{SYSTEM_NAMESPACE}")["metadata"]["uid"])
 
 
+def is_cluster(cluster: Cluster, known: str | None) -> bool:
+    """Return whether this is the cluster that a resource was made in; yes if its state does not say which.
+
+    Args:
+        cluster: The connection.
+        known: The uid in the state; empty or None from a version that did not keep it.
+
+    Raises:
+        ArchshiftError: As ``Cluster.get``.
+    """
+    return known in ("", None, read_identity(cluster))
+
+
 def another_cluster(known: str, present: str, context: str | None) -> ArchshiftError:
     """Return the error for a stack whose workloads run on another cluster.
 

@@ -418,9 +418,9 @@ def stays_apart(pod_spec: Mapping[str, Any]) -> bool:
 def host_ports(pod_spec: Mapping[str, Any]) -> frozenset[str]:
     """Return the ports of its node that a pod takes, on whatever address, such as ``TCP/443``."""
     lasting = [each for each in pod_spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    on_host = pod_spec.get("hostNetwork")
     ports = (
-        (port.get("protocol") or "TCP", port.get("hostPort") or (whole and port.get("containerPort")))
-        for whole in (bool(pod_spec.get("hostNetwork")),)
+        (port.get("protocol") or "TCP", port.get("hostPort") or (on_host and port.get("containerPort")))
         for container in (*(pod_spec.get("containers") or ()), *lasting)
         for port in container.get("ports") or ()
     )

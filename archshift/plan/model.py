@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from archshift.cluster.entries import LEFT_ALONE
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Trouble
-from archshift.common.architectures import ARM64, Architecture
+from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
@@ -187,6 +187,11 @@ class PlannedWorkload:
     def moves(self) -> int:
         """The number of pods that change sides."""
         return 0 if self.wanted is None else abs(self.wanted - self.graviton)
+
+    @property
+    def lacking(self) -> Architecture:
+        """The side that gets pods, if its pods change sides."""
+        return ARM64 if (self.wanted or 0) > self.graviton else AMD64
 
     @property
     def restarted_pods(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects, selects_own_pods
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
+from archshift.common.architectures import ARCHITECTURES, Architecture, opposite
 from archshift.common.kubernetes import HOSTNAME_LABEL
 from archshift.plan import reasons
 from archshift.plan.companions import Bond
@@ -51,7 +51,6 @@ def crowded_out(tenants: Iterable[Tenant], places: Sequence[Site], rivals: Rival
     by_key = {tenant.workload.key: tenant for tenant in tenants}
     found: dict[str, Bond] = {}
     for side in ARCHITECTURES:
-        other: Architecture = AMD64 if side == ARM64 else ARM64
         there = [by_key[key] for key in sorted(rivals) if by_key[key].pods.get(side)]
         coming = [tenant for tenant in there if tenant.movable and side not in tenant.present]
         # One workload that refuses the company of all others must not keep all of these away.
@@ -66,7 +65,7 @@ def crowded_out(tenants: Iterable[Tenant], places: Sequence[Site], rivals: Rival
             if crowd or any(side_of.crowd(one) for one in rivals[key].keys() & came):
                 side_of.withdraw(key)
                 named = crowd or sorted(side_of.admitted & rivals[key].keys())
-                found[key] = Bond(side=other, reason=reasons.must_stay_apart(named, side))
+                found[key] = Bond(side=opposite(side), reason=reasons.must_stay_apart(named, side))
             else:
                 came.add(key)
     return found
@@ -161,7 +160,7 @@ class _Side:
         self.admitted = set(admitted)
         """The keys of the workloads whose pods will run there."""
         self._side: Architecture = side
-        self._other: Architecture = AMD64 if side == ARM64 else ARM64
+        self._other = opposite(side)
         self._places = places
         self._rivals = rivals
         self._tenants = tenants

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from archshift.cluster.model import Inventory, Workload
-from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.plan import reasons
 from archshift.plan.model import Plan, PlannedWorkload
-from archshift.plan.rows import tried_before
-from archshift.plan.scaling import most_off
+from archshift.plan.rows import is_near, tried_before
 
 
 def rebalancing(
@@ -52,7 +50,9 @@ def _came_back(row: PlannedWorkload, workload: Workload, inventory: Inventory) -
     With ``placement: patches``, a soft rule places the pods of an autoscaled workload. Near its share, it may
     send each successor back. A rebalance each hour would then restart a pod each hour for nothing.
     """
-    side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
     template = workload.template
-    near = row.moves <= most_off(row.replicas, soft_rules=template.has_soft_rules)
-    return row.autoscaled and near and tried_before(template, row.graviton, inventory.nodes, side)
+    return (
+        row.autoscaled
+        and is_near(row, template)
+        and tried_before(template, row.graviton, inventory.nodes, row.lacking)
+    )

@@ -212,8 +212,8 @@ def _patched(
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
         # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
         # rollout has already ended like this, another one would end like it too.
-        side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
-        if target.scaling and row.moves <= scaling.most_off(row.replicas, soft_rules=template.has_soft_rules):
+        side = row.lacking
+        if target.scaling and is_near(row, template):
             # So near is all that the rule promises, also after another rollout.
             row = replace(
                 row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
@@ -250,6 +250,11 @@ def _patched(
         forced=bool(template.taken_fields),
         reclaimed=revision.endswith(pod_fields.RECLAIMED_MARK),
     )
+
+
+def is_near(row: PlannedWorkload, template: Template) -> bool:
+    """Return whether an autoscaled workload is as near to its share as its rule promises."""
+    return row.moves <= scaling.most_off(row.replicas, soft_rules=template.has_soft_rules)
 
 
 def tried_before(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:

@@ -25,7 +25,7 @@ from typing import Any, Final
 from archshift.cluster.entries import Scaling
 from archshift.cluster.model import MOST_MISSING
 from archshift.cluster.pod_fields import Template
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, opposite
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, ZONE_LABEL
 from archshift.plan.placement import max_skew
 
@@ -82,7 +82,7 @@ def scaling_of(
     if any(each.get("topologyKey") == ARCH_LABEL for each in soft):
         return None
     larger: Architecture = ARM64 if share >= 0.5 else AMD64
-    other: Architecture = AMD64 if larger == ARM64 else ARM64
+    other = opposite(larger)
     large, small = max(share, 1 - share), min(share, 1 - share)
     per_pod = _normalized(len(ARCHITECTURES))
     zonal = sum(each.get("topologyKey") == ZONE_LABEL for each in soft) if template.has_spreads else 1

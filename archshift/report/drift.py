@@ -7,7 +7,7 @@ from archshift.cluster.live_placement import POLICIES, POLICY_KIND
 from archshift.common.text import joined
 from archshift.report.preview import Change, PreviewReport
 
-COSTS: Final = "pulumi-python:dynamic/archshift:DeletionCosts"
+_COSTS: Final = "pulumi-python:dynamic/archshift:DeletionCosts"
 _PATCH: Final = "pulumi-python:dynamic/archshift:WorkloadPatch"
 _POLICY: Final = f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}"
 
@@ -57,7 +57,7 @@ def _scaled(change: Change, drift: Collection[str], spaces: Collection[str]) -> 
         drift: The workloads and namespaces that differ for another reason.
         spaces: The namespaces with workloads.
     """
-    if change.type == COSTS:
+    if change.type == _COSTS:
         # Costs follow the pods, which come and go. The resource itself comes and goes with the autoscalers.
         return True
     if change.op != "update" or change.name in drift:

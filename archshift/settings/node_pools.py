@@ -693,8 +693,7 @@ def _check_stack(key: str, live: LivePool | None, stack: str) -> None:
     Raises:
         ArchshiftError: One has.
     """
-    other = live.labels.get(STACK_LABEL, stack) if live else stack
-    if live and other != stack:
+    if live and (other := live.labels.get(STACK_LABEL, stack)) != stack:
         raise ArchshiftError(
             f"{key}: the NodePool {live.name!r} belongs to the stack {other}",
             "give the group another name, or first remove or release it in that stack",

@@ -19,7 +19,7 @@ from archshift.settings.rollouts import RolloutsModel
 from archshift.settings.workloads import RuleModel, WorkloadsModel
 
 Rule: TypeAlias = Callable[[Any, Any], Iterator[str]]
-"""Yields the parts of a key that may raise a share, from the old value and the new one; "" for the key."""
+"""Yields the parts of a key that may raise a share, from a value to another; "" for the key."""
 
 _SIZES: Final = ("min_size", "desired_size", "max_size", "size")
 _NEUTRAL_OF_GROUPS: Final = frozenset(
@@ -57,8 +57,8 @@ def may_raise(old: StackModel, new: StackModel) -> list[str]:
 
 
 def _any(before: object, after: object) -> Iterator[str]:
-    if before != after:
-        yield ""
+    del before, after
+    yield ""
 
 
 def _never(before: object, after: object) -> Iterator[str]:

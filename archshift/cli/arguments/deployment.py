@@ -1,7 +1,7 @@
 """The command line of ``archshift deployment``, which pipelines use."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from archshift.cli.parser import EXIT_ERROR, Commands
@@ -23,7 +23,6 @@ def add_command(commands: Commands) -> None:
     check = _add(
         actions,
         "check",
-        run_check,
         "decide whether the checked-out commit may be deployed",
         "The commit must be the one that was previewed, and main must still have its program. For a step up, "
         "the gate of the deployed commit must pass. Write the gate's verdict and evidence to a folder.",
@@ -34,7 +33,6 @@ def add_command(commands: Commands) -> None:
     gate = _add(
         actions,
         "gate",
-        run_gate,
         "ask the gate about the deployed ratio",
         "Write the verdict to a folder: pass, hold, step-back, unknown, or none for a stack without a gate.",
         example="archshift deployment gate --stack prod --folder results",
@@ -43,7 +41,6 @@ def add_command(commands: Commands) -> None:
     evidence = _add(
         actions,
         "evidence",
-        run_evidence,
         "write the gate's evidence to its place in the repository",
         "Copy gate.json from the folder of the results, and print the path.",
         example="archshift deployment evidence --stack prod --folder results",
@@ -52,7 +49,6 @@ def add_command(commands: Commands) -> None:
     drift = _add(
         actions,
         "drift",
-        run_drift,
         "write whether the stack differs from its last deployment",
         "Read preview.txt, status.txt and the exit codes of their commands. Write answer (yes, no or "
         "later) and, without secrets, drift.md. If an autoscaler may have caused all differences, run a "
@@ -77,7 +73,6 @@ def add_command(commands: Commands) -> None:
     _add(
         actions,
         "compare",
-        run_compare,
         "compare the deployed arm_ratio with the configured one",
         "Read-only.",
         example="archshift deployment compare --stack prod",
@@ -89,7 +84,6 @@ def add_command(commands: Commands) -> None:
     _add(
         actions,
         "block",
-        run_block,
         "print standard input as a block of code without secrets",
         "Use it for texts that others read, such as pages, pull requests and issues.",
         example="archshift deployment block --stack prod",
@@ -98,7 +92,6 @@ def add_command(commands: Commands) -> None:
     _add(
         actions,
         "cluster",
-        run_cluster,
         "print the name of the cluster at EKS and that of its kubeconfig context",
         "Print one name a line. The variable EKS_CLUSTER names the cluster of a stack without "
         "archshift:cluster.",
@@ -110,7 +103,6 @@ def add_command(commands: Commands) -> None:
 def _add(
     actions: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], int],
     words: str,
     more: str,
     *,
@@ -129,50 +121,8 @@ def _add(
     return parser
 
 
-def run_check(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
+def run(options: argparse.Namespace) -> int:
+    """Load the command's modules and run the action; returns the exit code."""
     from archshift.cli.commands import deployment
 
-    return deployment.run_check(options)
-
-
-def run_gate(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_gate(options)
-
-
-def run_evidence(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_evidence(options)
-
-
-def run_compare(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_compare(options)
-
-
-def run_drift(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_drift(options)
-
-
-def run_block(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_block(options)
-
-
-def run_cluster(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import deployment
-
-    return deployment.run_cluster(options)
+    return deployment.ACTIONS[options.action](options)

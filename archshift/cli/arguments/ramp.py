@@ -1,7 +1,7 @@
 """The command line of ``archshift ramp``."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from archshift.cli.parser import Commands, moment, ratios
@@ -26,7 +26,6 @@ def add_command(commands: Commands) -> None:
     _add(
         actions,
         "status",
-        run_status,
         "show the current step and the dates of the next ones",
         "Read-only.",
         example="archshift ramp status",
@@ -34,7 +33,6 @@ def add_command(commands: Commands) -> None:
     _add(
         actions,
         "next",
-        run_next,
         "show the next step",
         "Read-only.",
         example="archshift ramp next --json",
@@ -43,7 +41,6 @@ def add_command(commands: Commands) -> None:
     apply = _add(
         actions,
         "apply",
-        run_apply,
         "take the step that is due",
         "Write the next step and its time into the stack's file, and change nothing else there.",
         example="archshift ramp apply --gate --commit",
@@ -68,7 +65,6 @@ def add_command(commands: Commands) -> None:
     pause = _add(
         actions,
         "pause",
-        run_pause,
         "pause the ramp, or resume it",
         "Write archshift:ramp.pause into the stack's file, or remove it.",
         example='archshift ramp pause --reason "a release" --until 2026-03-09 --commit',
@@ -87,7 +83,6 @@ def add_command(commands: Commands) -> None:
 def _add(
     actions: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], int],
     words: str,
     more: str,
     *,
@@ -124,29 +119,8 @@ def _reason(text: str) -> str:
     return reason
 
 
-def run_status(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
+def run(options: argparse.Namespace) -> int:
+    """Load the command's modules and run the action; returns the exit code."""
     from archshift.cli.commands import ramp
 
-    return ramp.run_status(options)
-
-
-def run_next(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import ramp
-
-    return ramp.run_next(options)
-
-
-def run_apply(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import ramp
-
-    return ramp.run_apply(options)
-
-
-def run_pause(options: argparse.Namespace) -> int:
-    """Load the command's modules and run it; returns the exit code."""
-    from archshift.cli.commands import ramp
-
-    return ramp.run_pause(options)
+    return ramp.ACTIONS[options.action](options)

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -504,3 +504,15 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+
+
+ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "check": run_check,
+    "gate": run_gate,
+    "evidence": run_evidence,
+    "drift": run_drift,
+    "compare": run_compare,
+    "block": run_block,
+    "cluster": run_cluster,
+}
+"""The action on the command line to what runs it."""

@@ -1,7 +1,7 @@
 """``archshift ramp``: shows the next step, and takes it in the stack's file."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -318,3 +318,12 @@ def _iso(ramp: Ramp, moment: datetime | None) -> str | None:
 def _decimal(ratio: float) -> str:
     """Return a ratio without an exponent, 1 as 1.0."""
     return format(Decimal(repr(float(ratio))), "f")
+
+
+ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "status": run_status,
+    "next": run_next,
+    "apply": run_apply,
+    "pause": run_pause,
+}
+"""The action on the command line to what runs it."""

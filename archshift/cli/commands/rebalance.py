@@ -11,7 +11,6 @@ from archshift.actions.evictions import Allowance
 from archshift.actions.moving import move_pods, set_back_entries
 from archshift.actions.placeholders import bring_up_nodes, needed_after
 from archshift.actions.rollouts import StepResult, incomplete_workloads
-from archshift.actions.sides import opposite
 from archshift.actions.surplus import Surplus, measure
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cli.signals import signals_as_interrupts
@@ -19,7 +18,7 @@ from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table, print_troubles
 from archshift.cli.updates import check_no_update
 from archshift.cluster.client import Cluster, connect
-from archshift.common.architectures import display
+from archshift.common.architectures import display, opposite
 from archshift.common.text import counted
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.rebalancing import rebalancing
