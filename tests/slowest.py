@@ -52,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     _print(terminalreporter, f"slowest {count} tests", _spent, count)
     _print(terminalreporter, "slowest files", files, count)
     total, used = (sum(column) for column in zip(*_spent.values(), strict=True))
-    terminalreporter.write_line(f"{total:7.0f} s in all, of which the processor worked {used:.0f} s")
+    terminalreporter.write_line(f"{total:7.0f} s in all. The processor worked for {used:.0f} s")
 
 
 def _print(

@@ -276,7 +276,7 @@ def names_of(config: Mapping[str, Mapping[str, Any]], named: str, stack: str) ->
     ):
         if not pattern.fullmatch(name):
             raise ArchshiftError(
-                f"{key}: {name[:80]!r} is no name for a kubeconfig",
+                f"{key}: the name {name[:80]!r} is invalid in a kubeconfig",
                 "use a name without blanks that begins with a letter or a digit",
             )
     return cluster, context

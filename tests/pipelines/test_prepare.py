@@ -61,7 +61,7 @@ def test_a_name_that_is_an_option_of_a_command_is_refused(runner: Runner, names:
     runner.new_stack("prod")
     done = runner.run("cluster.sh", "prod")
     assert done.code == 1
-    assert "is no name for a kubeconfig; use a name without blanks" in done.stderr
+    assert "is invalid in a kubeconfig; use a name without blanks" in done.stderr
     assert not runner.calls("aws")
 
 

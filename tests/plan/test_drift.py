@@ -30,7 +30,7 @@ def key(name: str) -> str:
 
 
 def fleet(sizes: Mapping[str, int], graviton: Mapping[str, int], **options: Any) -> Inventory:
-    """Workloads of which autoscalers scale three; their pods were ordered at ten o'clock."""
+    """Autoscalers scale three of the workloads. archshift ordered their pods at ten o'clock."""
     scaler = Autoscaler(by="HorizontalPodAutoscaler", least=1, most=40, scaled_at=LATER)
     one = {
         name: deployment(name, size, autoscaled=scaler if name in SCALED else None, **options)
