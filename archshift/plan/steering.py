@@ -17,7 +17,7 @@ from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
-from archshift.plan.neighbours import Rivals, Tenant, crowded_out, rivals_of
+from archshift.plan.neighbours import Neighbours, Tenant
 from archshift.plan.reachability import FREE, Reach, Site, reaches
 
 
@@ -125,21 +125,14 @@ def with_companions(
     ]
 
 
-def rivals_in(inventory: Inventory) -> Rivals:
+def neighbours_in(inventory: Inventory, places: Sequence[Site]) -> Neighbours:
     """Return which workloads of a cluster must not meet. One without pods meets nobody."""
-    return rivals_of([each for each in _everything(inventory) if each.replicas or inventory.sides(each.key)])
-
-
-def _everything(inventory: Inventory) -> list[Workload]:
-    return [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+    everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+    return Neighbours([each for each in everything if each.replicas or inventory.sides(each.key)], places)
 
 
 def with_neighbours(
-    drafts: Sequence[Draft],
-    counts: Mapping[str, int],
-    inventory: Inventory,
-    places: Sequence[Site],
-    rivals: Rivals,
+    drafts: Sequence[Draft], counts: Mapping[str, int], inventory: Inventory, neighbours: Neighbours
 ) -> list[Draft]:
     """Return the drafts, with workloads kept where they are that may find no place apart from others.
 
@@ -147,26 +140,21 @@ def with_neighbours(
         drafts: The decisions.
         counts: Key to the number of its pods on Graviton, of each movable workload.
         inventory: The cluster now.
-        places: Where pods may run.
-        rivals: From ``rivals_in``.
+        neighbours: From ``neighbours_in``.
     """
-    if not rivals:
+    if not neighbours.members:
         return [*drafts]
-    graviton = {draft.workload.key: counts.get(draft.workload.key) for draft in drafts}
 
     def tenant(workload: Workload) -> Tenant:
-        count = graviton.get(workload.key)
-        pods = {side: inventory.on(workload.key, side) for side in ARCHITECTURES}
+        key = workload.key
+        count = counts.get(key)
+        pods = {side: inventory.on(key, side) for side in ARCHITECTURES}
         if count is not None:
             pods = {ARM64: count, AMD64: workload.replicas - count}
-        return Tenant(
-            workload=workload,
-            pods=pods,
-            present=inventory.sides(workload.key),
-            movable=count is not None,
-        )
+        return Tenant(pods=pods, present=inventory.sides(key), movable=count is not None)
 
-    crowded = crowded_out(map(tenant, _everything(inventory)), places, rivals)
+    rivals = (neighbours.workloads[position] for position in neighbours.members)
+    crowded = neighbours.crowded_out({workload.key: tenant(workload) for workload in rivals})
     units = {draft.unit: crowded[draft.workload.key] for draft in drafts if draft.workload.key in crowded}
     return [
         _bound(draft, bond)
