@@ -35,7 +35,7 @@ JOIN_SECONDS: Final = 20.0
 
 _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
-_PAUSE_PER_LOOK: Final = 10.0
+_PAUSE_PER_LOOK: Final = 4.0
 """The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
 
 _REFUSED_SECONDS: Final = 60.0
@@ -180,7 +180,9 @@ def follow_rollouts(
             say(f"{done} of {len(rollouts)} rollouts have ended; waiting for {named}")
             said = done
         if going:
-            slept = max(pause, _PAUSE_PER_LOOK * (now - looking))
+            # Not longer than until the next one is given up, or the step would end later than it could.
+            next_end = min(rollout.idle_left(patience) for rollout in going)
+            slept = max(_SHORTEST_PAUSE, min(next_end, max(pause, _PAUSE_PER_LOOK * (now - looking))))
             pause = _SHORTEST_PAUSE if moved else min(2 * pause, _LONGEST_PAUSE)
             time.sleep(slept)
     return rollouts
@@ -274,8 +276,12 @@ class Rollout:
         words = record.stuck(self._live)
         if not words and self._idle > _REFUSED_SECONDS:
             words = record.refused(self._live)
-        if words or self._idle > self._patience(self._live["spec"], little_patience):
+        if words or self.idle_left(little_patience) < 0:
             self._stands_still(self._counts, words)
+
+    def idle_left(self, little_patience: float) -> float:
+        """Return how long it may still stand still, in seconds; the argument is as in ``judge``."""
+        return self._patience(self._live["spec"], little_patience) - self._idle
 
     def give_up(self, seconds: float) -> None:
         """End a rollout that makes progress, because the update has waited long enough."""
