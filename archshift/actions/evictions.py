@@ -55,6 +55,9 @@ _MOST_STALE: Final = 4
 _UNSURE_SECONDS: Final = 2.0
 """How long to wait after an eviction without an answer: it may have happened."""
 
+_LEAST_PATIENCE: Final = 3.0
+"""How long to wait at least for a workload that was incomplete before: evictions are tried again by then."""
+
 _WORKERS: Final = 8
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
@@ -742,7 +745,9 @@ def run_moves(
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
             ended = all(move.end for move in complete)
-            patience = little_patience(now - begun, delays_others=ended and not nodes_come)
+            patience = little_patience(
+                now - begun, delays_others=ended and not nodes_come, least=_LEAST_PATIENCE
+            )
             for move in going:
                 move.judge(now, others_move=moved, little_patience=patience)
                 if now - begun > longest:
