@@ -2,14 +2,14 @@
 
 A required pod anti-affinity counts in both directions: the scheduler also keeps a pod off a node where a pod
 runs that refuses its company. Pods with the same host port cannot share a node either. The first of two such
-workloads may take every node of a small side. So a workload may come to a side only if there is a place for
-it wherever the others' pods land. What runs on a side already has its places there.
+workloads may take every node of a small side. So pods may come to a side only if there is a place for them
+wherever the others' pods land. What runs on a side already has its places there.
 
 Thousands of workloads may have the same rule. So a set of workloads is an integer here, as in ``PodSets``:
 one operation counts the pods of a workload against all that must not meet them.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -19,7 +19,6 @@ from archshift.cluster.pod_affinity import PodSets, positions, selects_own_pods,
 from archshift.common.architectures import ARCHITECTURES, Architecture, opposite
 from archshift.common.kubernetes import HOSTNAME_LABEL
 from archshift.plan import reasons
-from archshift.plan.companions import Bond
 from archshift.plan.reachability import Site, possible_values
 
 _BLOCK: Final = 512
@@ -35,13 +34,35 @@ class Tenant:
 
     Attributes:
         pods: A side to the number of its pods there after the step.
-        present: The sides where its pods run now.
+        present: A side to the number of its pods there now.
         movable: Whether archshift may move it.
     """
 
     pods: Mapping[Architecture, int]
-    present: Collection[Architecture]
+    present: Mapping[Architecture, int]
     movable: bool
+
+    def comes_to(self, side: Architecture) -> bool:
+        """Return whether the step brings pods of it to a side."""
+        other, now = opposite(side), self.present
+        # A pod that is pending now comes from nowhere.
+        moves = not now[side] or self.pods[other] < now[other]
+        return self.movable and self.pods[side] > now[side] and moves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowded:
+    """A side that may have no place for the pods of a workload that would come there.
+
+    Attributes:
+        side: The side.
+        most: The number of its pods that are there already, and may be.
+        reason: Why, for people.
+    """
+
+    side: Architecture
+    most: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +99,29 @@ class Neighbours:
         self._rules: dict[int, str] = {}
         self._found: dict[tuple[Architecture, str, str], _Places | None] = {}
 
-    def crowded_out(self, tenants: Mapping[str, Tenant]) -> dict[str, Bond]:
-        """Return the side where each workload must stay that may find no place on the other, by key.
+    def crowded_out(self, tenants: Mapping[str, Tenant]) -> dict[str, Crowded]:
+        """Return the side that may have no place for pods that would come there, by the workload's key.
 
         Args:
             tenants: The key of each workload that has rivals to where its pods belong.
         """
         by_position = {position: tenants[self.workloads[position].key] for position in self.members}
-        found: dict[str, Bond] = {}
+        found: dict[str, Crowded] = {}
         for side in ARCHITECTURES:
-            there = [position for position in self.members if by_position[position].pods.get(side)]
-            coming = [
-                position
-                for position in there
-                if by_position[position].movable and side not in by_position[position].present
-            ]
-            # One workload that refuses the company of all others must not keep all of these away.
-            coming.sort(key=lambda position: self.rivals[position].bit_count())
+            coming = [position for position, tenant in by_position.items() if tenant.comes_to(side)]
+            # What is there already goes first. And one workload that refuses the company of all others must
+            # not keep all of these away.
+            coming.sort(key=lambda at: (not by_position[at].present[side], self.rivals[at].bit_count()))
             crowd = _Crowd(self, side, by_position, coming)
-            crowd.begin_with(sorted({*there} - {*coming}))
             for position in coming:
                 if not crowd.admit(position):
                     beside = crowd.beside(position)
                     first = [self.workloads[other].key for other in islice(positions(beside), _NAMED)]
-                    reason = reasons.must_stay_apart(first, beside.bit_count(), side)
-                    found[self.workloads[position].key] = Bond(side=opposite(side), reason=reason)
+                    found[self.workloads[position].key] = Crowded(
+                        side=side,
+                        most=by_position[position].present[side],
+                        reason=reasons.must_stay_apart(first, beside.bit_count(), side),
+                    )
         return found
 
     def places_of(self, position: int, label: str, side: Architecture) -> _Places | None:
@@ -135,7 +154,7 @@ class _Crowd:
     """The workloads on a side, while others come there.
 
     Attributes:
-        admitted: The set of the workloads whose pods will run there.
+        admitted: The set of the workloads that will have pods there.
     """
 
     def __init__(
@@ -143,35 +162,34 @@ class _Crowd:
         neighbours: Neighbours,
         side: Architecture,
         tenants: Mapping[int, Tenant],
-        coming: Iterable[int],
+        coming: Sequence[int],
     ) -> None:
         self.admitted = 0
         self._came = 0
         self._neighbours = neighbours
         self._side: Architecture = side
-        self._pods = {position: tenant.pods.get(side, 0) for position, tenant in tenants.items()}
+        self._pods = {position: tenant.pods[side] for position, tenant in tenants.items()}
         self._elsewhere: dict[int, int] = {}
         """A number of pods to the set of the workloads that have so many on the other side."""
         for position, tenant in tenants.items():
-            if number := tenant.pods.get(opposite(side), 0):
+            if number := tenant.pods[opposite(side)]:
                 self._elsewhere[number] = self._elsewhere.get(number, 0) | 1 << position
-        coming = [*coming]
         self._rooms = {label: self._room(label, coming) for label in sorted(neighbours.apart)}
-
-    def begin_with(self, present: Iterable[int]) -> None:
-        """Count the workloads that are there already, whatever they leave to others."""
-        for position in present:
-            for label, room in self._rooms.items():
-                room.take(self._rivals(label, position), self._pods[position])
-            self.admitted |= 1 << position
+        self._there = dict(self._pods)
+        self._there |= {position: tenants[position].present[side] for position in coming}
+        for position, pods in self._there.items():
+            if pods:
+                for label, room in self._rooms.items():
+                    room.take(self._rivals(label, position), pods)
+                self.admitted |= 1 << position
 
     def admit(self, position: int) -> bool:
-        """Let a workload come if there is a place for it and for all that came; return whether there is."""
+        """Let a workload's pods come if they and all that came find a place; return whether they do."""
         if any(room.short >> position & 1 for room in self._rooms.values()):
             return False
+        number = self._pods[position] - self._there[position]
         takes = {
-            label: room.after(self._rivals(label, position), self._pods[position])
-            for label, room in self._rooms.items()
+            label: room.after(self._rivals(label, position), number) for label, room in self._rooms.items()
         }
         if any(short & self._came for _, short in takes.values()):
             return False

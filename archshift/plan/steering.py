@@ -8,7 +8,7 @@ from archshift.cluster.entries import LEFT_ALONE, Entry, entry_key, is_key
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, opposite
 from archshift.common.text import joined
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
@@ -17,8 +17,8 @@ from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
-from archshift.plan.neighbours import Neighbours, Tenant
-from archshift.plan.reachability import FREE, Reach, Site, reaches
+from archshift.plan.neighbours import Crowded, Neighbours, Tenant
+from archshift.plan.reachability import FREE, Reach, Site, limited, reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +144,41 @@ def with_neighbours(
     """
     if not neighbours.members:
         return [*drafts]
+    units = {draft.workload.key: draft.unit for draft in drafts if draft.unit}
 
     def tenant(workload: Workload) -> Tenant:
         key = workload.key
         count = counts.get(key)
-        pods = {side: inventory.on(key, side) for side in ARCHITECTURES}
-        if count is not None:
-            pods = {ARM64: count, AMD64: workload.replicas - count}
-        return Tenant(pods=pods, present=inventory.sides(key), movable=count is not None)
+        present = {side: inventory.on(key, side) for side in ARCHITECTURES}
+        if count is None:
+            return Tenant(pods=present, present=present, movable=False)
+        pods: dict[Architecture, int] = {ARM64: count, AMD64: workload.replicas - count}
+        if key in units:
+            # It moves as a whole or not at all. What has begun to move goes on.
+            present = {side: pods[side] if number else 0 for side, number in present.items()}
+        return Tenant(pods=pods, present=present, movable=True)
 
     rivals = (neighbours.workloads[position] for position in neighbours.members)
     crowded = neighbours.crowded_out({workload.key: tenant(workload) for workload in rivals})
-    units = {draft.unit: crowded[draft.workload.key] for draft in drafts if draft.workload.key in crowded}
+    of_units = {units[key]: crowd for key, crowd in crowded.items() if key in units}
     return [
-        _bound(draft, bond)
-        if (bond := crowded.get(draft.workload.key) or (units.get(draft.unit) if draft.unit else None))
+        _crowded(draft, crowd, inventory.on(draft.workload.key, ARM64))
+        if (crowd := crowded.get(draft.workload.key) or of_units.get(draft.unit))
         else draft
         for draft in drafts
     ]
+
+
+def _crowded(draft: Draft, crowd: Crowded, graviton: int) -> Draft:
+    """Return a draft that brings no more pods to a side."""
+    if not crowd.most:
+        return _bound(draft, Bond(side=opposite(crowd.side), reason=crowd.reason))
+    levels = tuple(
+        level
+        for level in draft.reach.levels or range(draft.workload.replicas + 1)
+        if (level <= graviton if crowd.side == ARM64 else level >= graviton)
+    )
+    return replace(draft, reach=limited(draft.reach, levels, crowd.reason)) if levels else draft
 
 
 def _bound(draft: Draft, bond: Bond) -> Draft:

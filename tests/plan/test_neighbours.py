@@ -100,6 +100,37 @@ def test_what_runs_on_graviton_already_has_its_places() -> None:
     assert wanted(rows) == {"api": 0, "web": 4}
 
 
+def test_further_pods_of_what_is_there_need_places_too() -> None:
+    """Each has a pod on one of two nodes. A second one finds no node: it stays, and so does the first."""
+    pair = [app("api", 2, "api", "web"), app("web", 2, "api", "web")]
+    there = {"api": 1, "web": 1}
+    rows = plan(*pair, app("free", 2), ratio=1.0, on=nodes(4, 2), graviton=there)
+    assert wanted(rows) == {"api": 1, "free": 2, "web": 1}
+    assert "stay apart from those of shop/Deployment/api" in rows["web"].reason
+    assert "Graviton has too few nodes for all" in rows["web"].reason
+    assert wanted(plan(*pair, ratio=1.0, on=nodes(4, 4), graviton=there)) == {"api": 2, "web": 2}
+    # On the way back, the x86 nodes are those that are few.
+    back = plan(*pair, ratio=0.0, on=nodes(2, 4), graviton=there)
+    assert wanted(back) == there
+    assert "x86 has too few nodes for all" in back["web"].reason
+
+
+def test_what_has_pods_there_comes_before_what_has_none() -> None:
+    """`api` comes first by its name, and would take both nodes."""
+    rows = plan(app("api", 4, "web"), app("web", 4), ratio=1.0, on=nodes(4, 2), graviton={"web": 1})
+    assert wanted(rows) == {"api": 0, "web": 4}
+
+
+def test_a_pending_pod_comes_from_nowhere() -> None:
+    """It is pending because of the rule. Nothing moves to the other side because of it."""
+    pair = [app("api", 3, "api", "web"), app("web", 2, "api", "web")]
+    found = inventory(*pair, nodes=nodes(4, 4), graviton={"api": 1})
+    keys = [f"shop/Deployment/{name}" for name in ("api", "web")]
+    pods = {(keys[0], "amd64"): 1, (keys[0], "arm64"): 1, (keys[1], "amd64"): 2}
+    rows = make_plan(arm_ratio=0.2, inventory=replace(found, pods=pods)).workloads
+    assert [row.wanted for row in rows if row.movable] == [1, 0]
+
+
 def test_workloads_with_one_host_port_need_a_node_for_each_pod() -> None:
     def proxy(name: str, *ports: str) -> Workload:
         one = app(name, 2)
@@ -195,7 +226,7 @@ Tenants = Mapping[str, Tenant]
 
 
 def plainly(workloads: Sequence[Workload], tenants: Tenants, places: Sequence[Site]) -> dict[str, str]:
-    """What keeps workloads away by the plain definition, which looks at all pairs: key to side."""
+    """Where workloads find no place by the plain definition, which looks at all pairs: key to side."""
     rivals: dict[str, dict[str, set[str]]] = {}
     for one in workloads:
         for other in workloads:
@@ -214,7 +245,7 @@ def plainly(workloads: Sequence[Workload], tenants: Tenants, places: Sequence[Si
     found: dict[str, str] = {}
     for side in ARCHITECTURES:
 
-        def finds_none(key: str, admitted: set[str], side: Architecture = side) -> bool:
+        def finds_none(key: str, there: Mapping[str, int], side: Architecture = side) -> bool:
             workload = by_key[key]
             for label in set().union(*rivals[key].values()):
                 usable = [
@@ -239,22 +270,29 @@ def plainly(workloads: Sequence[Workload], tenants: Tenants, places: Sequence[Si
                 taken = 0
                 for rival, labels in rivals[key].items():
                     if label in labels:
-                        here = tenants[rival].pods[side] if rival in admitted else 0
-                        taken += min(here, len(values))
+                        taken += min(there[rival], len(values))
                         taken += min(tenants[rival].pods[opposite(side)], len(values & theirs))
                 if values and taken and taken + needed > len(values):
                     return True
             return False
 
-        there = [key for key in sorted(rivals) if tenants[key].pods[side]]
-        coming = [key for key in there if tenants[key].movable and side not in tenants[key].present]
-        admitted, came = {*there} - {*coming}, set[str]()
-        for key in sorted(coming, key=lambda key: len(rivals[key])):
-            with_it = admitted | {key}
-            if any(finds_none(one, with_it) for one in {key} | (came & {*rivals[key]})):
-                found[key] = opposite(side)
+        def comes(key: str, side: Architecture = side) -> bool:
+            tenant = tenants[key]
+            now, later = tenant.present, tenant.pods
+            leaves = later[opposite(side)] < now[opposite(side)]
+            return tenant.movable and later[side] > now[side] and (leaves or now[side] == 0)
+
+        coming = [key for key in sorted(rivals) if comes(key)]
+        there = {
+            key: tenants[key].present[side] if key in coming else tenants[key].pods[side] for key in rivals
+        }
+        came = set[str]()
+        for key in sorted(coming, key=lambda key: (tenants[key].present[side] == 0, len(rivals[key]))):
+            with_it = there | {key: tenants[key].pods[side]}
+            if any(finds_none(one, with_it) for one in (key, *(came & {*rivals[key]}))):
+                found[key] = side
             else:
-                admitted, came = with_it, came | {key}
+                there, came = with_it, came | {key}
     return found
 
 
@@ -287,7 +325,7 @@ def fleets(draw: st.DrawFn) -> tuple[list[Workload], dict[str, Tenant], list[Sit
         )
         workload = deployment(f"w{number}", 1, template=template)
         pods = {side: draw(st.integers(0, 4)) for side in ARCHITECTURES}
-        present = draw(st.sets(st.sampled_from(ARCHITECTURES), max_size=draw(st.sampled_from([0, 0, 1]))))
+        present = {side: draw(st.sampled_from([0, 0, 0, 1, 2])) for side in ARCHITECTURES}
         workloads.append(workload)
         tenants[workload.key] = Tenant(pods=pods, present=present, movable=draw(st.integers(0, 4)) > 0)
     places = []
