@@ -235,11 +235,16 @@ def scarce(namespace: str, disks: str) -> list[Manifest]:
     zones = {"near": "eu-west-1a", "far": "eu-west-1c"}
     return [
         storage_class(disks),
-        *(persistent_volume(f"{disks}-{name}", disks, (ZONE, zone)) for name, zone in zones.items()),
         *(
-            with_claims(stateful_set(name, 1, namespace, nodeSelector={ZONE: zone}), disks)
+            persistent_volume(
+                f"{disks}-{name}",
+                disks,
+                (ZONE, zone),
+                claimRef={"namespace": namespace, "name": f"data-{name}-0"},
+            )
             for name, zone in zones.items()
         ),
+        *(with_claims(stateful_set(name, 1, namespace), disks) for name in zones),
         deployment("left", 2, namespace),
         deployment("right", 2, namespace, affinity=refuses),
         *edges,
