@@ -5,10 +5,14 @@ The scheduler's rules: https://kubernetes.io/docs/concepts/scheduling-eviction/a
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, overload
 
 from archshift.cluster.model import Workload
 from archshift.cluster.scheduling import label_selector_matches, matches
+
+_BLOCK: Final = 512
+"""How many rows and columns ``transposed`` converts at once."""
 
 _NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 """Every namespace has its name in this label. archshift does not read the other labels of namespaces."""
@@ -163,3 +167,57 @@ def union(sets: Iterable[int]) -> int:
     for members in sets:
         found |= members
     return found
+
+
+class Keys(Sequence[str]):
+    """The keys of a set of workloads. Of thousands, it only looks up those that are asked for."""
+
+    def __init__(self, members: int, keys: Sequence[str]) -> None:
+        """Name the members of a set.
+
+        Args:
+            members: The set.
+            keys: The key of each position.
+        """
+        self._members = members
+        self._keys = keys
+
+    def __len__(self) -> int:
+        """Return the number of the members."""
+        return self._members.bit_count()
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """Return the key of a member, or of some."""
+        chosen = range(len(self))[index]
+        if isinstance(chosen, range):
+            found = islice(positions(self._members), chosen.start, chosen.stop, chosen.step)
+            return [self._keys[position] for position in found]
+        return self._keys[next(islice(positions(self._members), chosen, None))]
+
+
+def transposed(rows: Mapping[int, int], size: int) -> list[int]:
+    """Return the sets the other way round: ``i`` is in set ``j`` if ``j`` is in set ``i``.
+
+    Args:
+        rows: The sets that are not empty, by position.
+        size: How many sets there are to return.
+    """
+    columns = [0] * size
+    for first_row in range(0, size, _BLOCK):
+        block = [rows.get(row, 0) for row in range(first_row, min(size, first_row + _BLOCK))]
+        inside = union(block)
+        for first in range(0, inside.bit_length(), _BLOCK):
+            mask = (1 << _BLOCK) - 1
+            if not inside >> first & mask:
+                continue
+            # One text of zeros and ones: the last row first, the highest bit of a row first.
+            text = "".join(f"{row >> first & mask:0{_BLOCK}b}" for row in reversed(block))
+            for column in range(min(_BLOCK, size - first)):
+                columns[first + column] |= int(text[_BLOCK - 1 - column :: _BLOCK], 2) << first_row
+    return columns

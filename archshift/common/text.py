@@ -67,20 +67,17 @@ def first_few(
     name: Callable[[_Item], str] = str,
     separator: str = ", ",
     rest: str = " and {} more",
-    number: int | None = None,
 ) -> str:
     """Return the names of the first items, and how many more there are: ``a, b and 3 more``.
 
     Args:
-        items: All of them, or the first ``most`` and ``number``.
+        items: All of them.
         most: Most that are named.
         name: How one is named.
         separator: What stands between names.
         rest: How the others are counted.
-        number: How many there are; None for the length of ``items``.
     """
-    others = (len(items) if number is None else number) - most
-    more = rest.format(others) if others > 0 else ""
+    more = rest.format(len(items) - most) if len(items) > most else ""
     return separator.join(map(name, items[:most])) + more
 
 

@@ -11,21 +11,13 @@ one operation counts the pods of a workload against all that must not meet them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Final
 
 from archshift.cluster.model import Workload
-from archshift.cluster.pod_affinity import PodSets, positions, selects_own_pods, union
+from archshift.cluster.pod_affinity import Keys, PodSets, selects_own_pods, transposed, union
 from archshift.common.architectures import ARCHITECTURES, Architecture, opposite
 from archshift.common.kubernetes import HOSTNAME_LABEL
 from archshift.plan import reasons
 from archshift.plan.reachability import Site, possible_values
-
-_BLOCK: Final = 512
-"""How many rows and columns ``_transposed`` converts at once."""
-
-_NAMED: Final = 5
-"""How many rivals a reason names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +97,7 @@ class Neighbours:
         Args:
             tenants: The key of each workload that has rivals to where its pods belong.
         """
+        keys = [workload.key for workload in self.workloads]
         by_position = {position: tenants[self.workloads[position].key] for position in self.members}
         found: dict[str, Crowded] = {}
         for side in ARCHITECTURES:
@@ -115,12 +108,11 @@ class Neighbours:
             crowd = _Crowd(self, side, by_position, coming)
             for position in coming:
                 if not crowd.admit(position):
-                    beside = crowd.beside(position)
-                    first = [self.workloads[other].key for other in islice(positions(beside), _NAMED)]
+                    beside = Keys(crowd.beside(position), keys)
                     found[self.workloads[position].key] = Crowded(
                         side=side,
                         most=by_position[position].present[side],
-                        reason=reasons.must_stay_apart(first, beside.bit_count(), side),
+                        reason=reasons.must_stay_apart(beside, side),
                     )
         return found
 
@@ -306,7 +298,7 @@ def _apart(workloads: Sequence[Workload]) -> dict[str, list[int]]:
                     rows = refused.setdefault(str(term["topologyKey"]), {})
                     rows[position] = rows.get(position, 0) | others
     for label, rows in refused.items():
-        refusing = _transposed(rows, len(workloads))
+        refusing = transposed(rows, len(workloads))
         both = found.get(label) or [0] * len(workloads)
         found[label] = [
             known | rows.get(position, 0) | refusing[position] for position, known in enumerate(both)
@@ -315,28 +307,6 @@ def _apart(workloads: Sequence[Workload]) -> dict[str, list[int]]:
         label: [members & ~(1 << position) for position, members in enumerate(sets)]
         for label, sets in found.items()
     }
-
-
-def _transposed(rows: Mapping[int, int], size: int) -> list[int]:
-    """Return the sets the other way round: ``i`` is in set ``j`` if ``j`` is in set ``i``.
-
-    Args:
-        rows: The sets that are not empty, by position.
-        size: How many sets there are to return.
-    """
-    columns = [0] * size
-    for first_row in range(0, size, _BLOCK):
-        block = [rows.get(row, 0) for row in range(first_row, min(size, first_row + _BLOCK))]
-        inside = union(block)
-        for first in range(0, inside.bit_length(), _BLOCK):
-            mask = (1 << _BLOCK) - 1
-            if not inside >> first & mask:
-                continue
-            # One text of zeros and ones: the last row first, the highest bit of a row first.
-            text = "".join(f"{row >> first & mask:0{_BLOCK}b}" for row in reversed(block))
-            for column in range(min(_BLOCK, size - first)):
-                columns[first + column] |= int(text[_BLOCK - 1 - column :: _BLOCK], 2) << first_row
-    return columns
 
 
 def _values(label: str, site: Site) -> set[str] | None:

@@ -211,17 +211,16 @@ def together(others: Sequence[str]) -> str:
     return f"all its pods move together, because they must run beside {beside}"
 
 
-def must_stay_apart(first: Sequence[str], number: int, side: Architecture) -> str:
+def must_stay_apart(others: Sequence[str], side: Architecture) -> str:
     """Say that a required pod anti-affinity keeps a workload off a side.
 
     Args:
-        first: The keys of the first few workloads whose pods its pods must not meet.
-        number: How many such workloads there are.
+        others: The keys of the workloads whose pods its pods must not meet.
         side: The side.
     """
     return (
-        f"its pods must stay apart from those of {first_few(first, number=number)} (required pod "
-        f"anti-affinity or the same host port), and {display(side)} has too few nodes for all"
+        f"its pods must stay apart from those of {first_few(others)} (required pod anti-affinity or the same "
+        f"host port), and {display(side)} has too few nodes for all"
     )
 
 

@@ -1,12 +1,14 @@
 """Which pods a rule selects: asked for one workload, and for many at once."""
 
+import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.cluster.model import Workload
-from archshift.cluster.pod_affinity import PodSets, positions, selects
+from archshift.cluster.pod_affinity import Keys, PodSets, positions, selects, transposed
 from archshift.cluster.pod_fields import Template
 from tests.build import deployment
 
@@ -65,3 +67,28 @@ def test_a_rule_selects_the_same_of_many_workloads_as_one_by_one(
         for position, owner in enumerate(workloads):
             one_by_one = [at for at, target in enumerate(workloads) if selects(rule, owner, target)]
             assert [*positions(sets.selected(rule, owner, position))] == one_by_one
+
+
+def test_sets_of_more_workloads_than_one_block_are_turned_round() -> None:
+    """A workload knows whom it refuses. Those that are refused must know it too."""
+    size = 1301
+    chance = random.Random(7)  # noqa: S311
+    rows = {row: chance.getrandbits(size) for row in range(0, size, 3)}
+    rows |= {2: 1 << 1300, 1300: 1}
+    columns = transposed(rows, size)
+    expected = [sum(1 << row for row, members in rows.items() if members >> at & 1) for at in range(size)]
+    assert columns == expected
+
+
+def test_the_keys_of_a_set_are_a_sequence() -> None:
+    """Errors name the first few of thousands and count the others."""
+    found = Keys(0b10110, ["a", "b", "c", "d", "e"])
+    assert (len(found), [*found], found[-1], found[:2], found[1:]) == (
+        3,
+        ["b", "c", "e"],
+        "e",
+        ["b", "c"],
+        ["c", "e"],
+    )
+    with pytest.raises(IndexError):
+        found[3]

@@ -1,6 +1,5 @@
 """Workloads that must not share a node: who finds a place on a side, and who stays where it is."""
 
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import ARCHITECTURES, Architecture, opposite
 from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload, Rules
-from archshift.plan.neighbours import Neighbours, Tenant, _transposed
+from archshift.plan.neighbours import Neighbours, Tenant
 from archshift.plan.planner import make_plan
 from archshift.plan.reachability import Site
 from tests.build import deployment, inventory, plan_node
@@ -346,17 +345,6 @@ def test_sets_of_workloads_say_the_same_as_a_look_at_all_pairs(
     workloads, tenants, places = fleet
     found = Neighbours(workloads, places).crowded_out(tenants)
     assert {key: bond.side for key, bond in found.items()} == plainly(workloads, tenants, places)
-
-
-def test_sets_of_more_workloads_than_one_block_are_turned_round() -> None:
-    """A workload knows whom it refuses. Those that are refused must know it too."""
-    size = 1301
-    chance = random.Random(7)  # noqa: S311
-    rows = {row: chance.getrandbits(size) for row in range(0, size, 3)}
-    rows |= {2: 1 << 1300, 1300: 1}
-    columns = _transposed(rows, size)
-    expected = [sum(1 << row for row, members in rows.items() if members >> at & 1) for at in range(size)]
-    assert columns == expected
 
 
 @given(
