@@ -55,9 +55,6 @@ _MOST_STALE: Final = 4
 _UNSURE_SECONDS: Final = 2.0
 """How long to wait after an eviction without an answer: it may have happened."""
 
-_LEAST_PATIENCE: Final = 3.0
-"""How long to wait at least for a workload that was incomplete before: evictions are tried again by then."""
-
 _WORKERS: Final = 8
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
@@ -299,7 +296,8 @@ class Move:
         """
         if others_move and (self.incomplete or self.rules.after_rollout):
             self._moved_at = now
-        if self.end or self._moved_at in (None, now) or now < self._patient_until:
+        # It may have to try again, or waits for a node.
+        if self.end or self._moved_at in (None, now) or now < max(self._not_before, self._patient_until):
             return
         if now - self._moved_at >= self._patience(little_patience):
             self._give_up()
@@ -745,9 +743,7 @@ def run_moves(
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
             ended = all(move.end for move in complete)
-            patience = little_patience(
-                now - begun, delays_others=ended and not nodes_come, least=_LEAST_PATIENCE
-            )
+            patience = little_patience(now - begun, delays_others=ended and not nodes_come)
             for move in going:
                 move.judge(now, others_move=moved, little_patience=patience)
                 if now - begun > longest:

@@ -10,21 +10,21 @@ Nodes of the same update may let its pods run, so archshift looks for a moment. 
 progress of any workload of the step: the scheduler takes pods one after another.
 """
 
+_SHORTEST_PATIENCE_SECONDS: Final = 1.0
 _PATIENCE_SHARE: Final = 0.2
 
 
-def little_patience(elapsed: float, *, delays_others: bool, least: float) -> float:
+def little_patience(elapsed: float, *, delays_others: bool) -> float:
     """Return how long a workload that was incomplete before the step may stand still, in seconds.
 
     Args:
         elapsed: The time since the first look at the step's rollouts, in seconds.
         delays_others: Whether the update waits only for such workloads, because the rollouts of others have
             ended. It then waits at most a fifth of the time that these took.
-        least: The shortest wait, in seconds.
     """
     if not delays_others:
         return LITTLE_PATIENCE_SECONDS
-    return min(LITTLE_PATIENCE_SECONDS, max(least, _PATIENCE_SHARE * elapsed))
+    return min(LITTLE_PATIENCE_SECONDS, max(_SHORTEST_PATIENCE_SECONDS, _PATIENCE_SHARE * elapsed))
 
 
 NO_DEADLINE: Final = 2**31 - 1

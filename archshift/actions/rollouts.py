@@ -38,9 +38,6 @@ _LONGEST_PAUSE: Final = 2.0
 _PAUSE_PER_LOOK: Final = 4.0
 """The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
 
-_LEAST_PATIENCE: Final = 1.0
-"""How long to wait at least for a workload that was incomplete before, when all others have ended."""
-
 _REFUSED_SECONDS: Final = 60.0
 """How long a rollout may stand still while the API server refuses its pods. New nodes do not help it."""
 
@@ -170,7 +167,7 @@ def follow_rollouts(
         moved = _look_at_all(cluster, going, limits, slept)
         now = time.monotonic()
         ended = all(rollout.end for rollout in others)
-        patience = little_patience(now - begun, delays_others=bool(others) and ended, least=_LEAST_PATIENCE)
+        patience = little_patience(now - begun, delays_others=bool(others) and ended)
         for rollout in going:
             rollout.judge(others_move=moved, little_patience=patience)
         if now - begun > limits.longest:

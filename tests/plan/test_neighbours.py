@@ -1,6 +1,5 @@
 """Workloads that must not share a node: who finds a place on a side, and who stays where it is."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from archshift.plan.model import PlannedWorkload, Rules
 from archshift.plan.neighbours import Neighbours, Tenant
 from archshift.plan.planner import make_plan
 from archshift.plan.reachability import Site
-from tests.build import deployment, inventory, plan_node
+from tests.build import calls_of, deployment, inventory, plan_node
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
@@ -197,18 +196,7 @@ def calls_for(number: int, fields: Mapping[str, Any] | None) -> int:
         template = Template(labels={"app": name, "tier": "web"}, **own)
         apart.append(deployment(name, 1 + at % 3, template=template))
     found = inventory(*apart, nodes=nodes(20, 20))
-    calls = 0
-
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-
-    sys.setprofile(count)
-    try:
-        make_plan(arm_ratio=0.2, inventory=found)
-    finally:
-        sys.setprofile(None)
-    return calls
+    return calls_of(lambda: make_plan(arm_ratio=0.2, inventory=found))
 
 
 @pytest.mark.parametrize(
