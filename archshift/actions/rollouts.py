@@ -119,7 +119,8 @@ def finish_step(
     """
     rollouts = follow_rollouts(cluster, rows, incomplete=incomplete, limits=limits, say=say)
     complete = [rollout for rollout in rollouts if rollout.end == "complete"]
-    movable = [rollout.row for rollout in complete if rollout.row.movable]
+    # With an entry, new pods are placed at admission, and ``move_pods`` moves the others.
+    movable = [rollout.row for rollout in complete if rollout.row.movable and not rollout.row.entry]
     failures = {}
     if bring_up_nodes and movable:
         try:
