@@ -34,7 +34,7 @@ from tests.components.eks import (
     made,
     registered,
 )
-from tests.components.recorder import Monitor, Registration, record
+from tests.components.recorder import READ_RESOURCE_OUTPUTS, Answer, Monitor, Registration, record
 
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
 
@@ -272,7 +272,7 @@ def test_without_an_autoscaler_nothing_is_ignored_and_nothing_is_tagged() -> Non
     """The desired size is the settings', and a change of it is made."""
     done = registered(group("x86", "m5.large"))
     (made,) = done.of(NODE_GROUP)
-    assert list(made.request.ignoreChanges) == []
+    assert list(made.request.ignoreChanges) == ["warmPoolConfig"]
     assert done.of(TAG) == []
 
 
@@ -369,6 +369,7 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
     (made,) = done.of(NODE_GROUP)
     assert made.request.importId == "prod:old"
     assert list(made.request.ignoreChanges) == [
+        "warmPoolConfig",
         "amiType",
         "capacityType",
         "diskSize",
@@ -404,6 +405,22 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
     }
     assert not made.request.retainOnDelete
     assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
+
+
+def test_an_import_changes_neither_versions_nor_warm_pool_nor_the_order_of_updates() -> None:
+    """The provider leaves a version alone that nobody names. It removes such a warm pool, and EKS
+    gets all of an update configuration at once.
+    """
+    live = replace(OLD, version="1.33", release_version="1.33.5-20251112", update_strategy="MINIMAL")
+    options = {**IMPORTED, "live": live, "update_strategy": "MINIMAL"}
+    (made,) = registered(group("x86", "m5.large", **options)).of(NODE_GROUP)
+    assert not {"version", "releaseVersion", "warmPoolConfig"} & made.inputs.keys()
+    assert "warmPoolConfig" in made.request.ignoreChanges
+    assert made.inputs["updateConfig"] == {"maxUnavailable": 1, "updateStrategy": "MINIMAL"}
+    (pinned,) = registered(
+        group("graviton", "m7g.large", version="1.34", release_version="1.34.1-20251112")
+    ).of(NODE_GROUP)
+    assert (pinned.inputs["version"], pinned.inputs["releaseVersion"]) == ("1.34", "1.34.1-20251112")
 
 
 def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> None:
@@ -447,6 +464,27 @@ def test_a_group_without_a_scaling_group_has_nothing_to_tag(caplog: pytest.LogCa
         "look at the health of the group at EKS"
     ) in caplog.messages
     assert {name.partition("/")[0] for name in by_name(done, TAG)} == {"graviton"}
+
+
+def test_a_group_that_loses_its_scaling_group_for_a_while_keeps_its_tags() -> None:
+    """The next update would make the same tags again; without them the autoscaler knows no empty group. A tag
+    that left the settings goes, and a new one waits.
+    """
+    name, prefix = "eks-graviton-asg", "k8s.io/cluster-autoscaler/node-template/label"
+    tag = {"key": f"{prefix}/architecture", "value": "arm64", "propagateAtLaunch": False}
+    state = {
+        f"urn:pulumi:s::p::{TAG}::{key}": {
+            "type": TAG,
+            "outputs": {"autoscalingGroupName": name, "tag": tag, "id": "graviton"},
+        }
+        for key in ("graviton/label/architecture", "graviton/label/left", "other/label/architecture")
+    }
+    ill = live_group("graviton-1", "m7g.large", scaling_groups=())
+    answers: dict[str, Answer] = {READ_RESOURCE_OUTPUTS: lambda _: {"outputs": state}}
+    done = registered(group("graviton", "m7g.large", autoscaled=True, live=ill), answers=answers)
+    (kept,) = done.of(TAG)
+    assert kept.name == "graviton/label/architecture"
+    assert kept.inputs == {"autoscalingGroupName": name, "tag": tag}
 
 
 def test_tags_that_the_owner_may_have_set_stay_on_an_imported_group() -> None:
