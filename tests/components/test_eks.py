@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pulumi_eks
 import pytest
 
 from archshift.common.aws import AssumedRole, AwsIdentity
@@ -35,6 +36,8 @@ from tests.components.eks import (
     registered,
 )
 from tests.components.recorder import READ_RESOURCE_OUTPUTS, Answer, Monitor, Registration, record
+from tests.standins.aws import INPUTS
+from tests.standins.declared import mismatches, plain_inputs
 
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
 
@@ -764,3 +767,69 @@ def test_a_cluster_that_is_made_ends_in_the_same_kubeconfig() -> None:
     outputs = made(NEW).outputs["prod"]
     assert (outputs["arn"], outputs["cluster_name"]) == (ARN, "prod")
     assert json.loads(outputs["kubeconfig"]) == PROD.kubeconfig()
+
+
+def test_every_argument_is_one_that_the_packages_declare() -> None:
+    """By name and type, with every key of the settings. The packages of pulumi-eks and the AWS provider are
+    made of their schemas. What the component needs before anything exists is known by then.
+    """
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::1:role/r"),))
+    addons: dict[Addon, str] = {"vpc-cni": "v1", "kube-proxy": "v2", "coredns": "v3"}
+    new = NewCluster(
+        version="1.34", vpc="vpc-1", admins=(ADMIN,), public_access=("192.0.2.0/24",), addons=addons
+    )
+    instances = Instances(
+        security_groups=("sg-1",),
+        user_data="x",
+        hop_limit=2,
+        monitoring=True,
+        metadata_tags=True,
+        ebs_optimized=True,
+        kms_key="arn:aws:kms:a:1:key/k",
+        volumes={"/dev/xvda": Volume(gib=80, iops=4000, throughput=250)},
+        tags={"instance": {"Team": "shop"}},
+    )
+    whole = group(
+        "whole",
+        "m7g.large",
+        autoscaled=True,
+        instances=instances,
+        labels={"team": "shop"},
+        taints=(Taint(key="spot", value="1"), Taint(key="batch")),
+        max_unavailable="33%",
+        update_strategy="MINIMAL",
+        node_repair=True,
+        version="1.34",
+        release_version="1.34.1-20251112",
+        tags={"Cost": "7"},
+    )
+    imported = group("x86", "m5.large", autoscaled=True, **IMPORTED)
+    template = group("template", "m7g.large", launch_template=TemplateVersion(id="lt-1", version="3"))
+    done = [
+        made(replace(NEW, aws=identity, create=new)),
+        registered(whole, imported, template, cluster=replace(CLUSTER, node_role="")),
+    ]
+    declared = {**INPUTS, "eks:index:Cluster": pulumi_eks.ClusterArgs}
+    resources = [one for record in done for one in record.registered if not one.type.startswith("archshift:")]
+    assert {one.type for one in resources} >= {"eks:index:Cluster", NODE_GROUP, TEMPLATE, TAG, ROLE}
+    for one in resources:
+        assert [*mismatches(declared[one.type], one.inputs)] == [], one.name
+    (cluster,) = done[0].of("eks:index:Cluster")
+    later = {name for name, found in cluster.request.propertyDependencies.items() if found.urns}
+    assert later == {"encryptionConfigKeyArn"}
+    assert not later & plain_inputs(pulumi_eks.ClusterArgs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wrong"),
+    [
+        ({"nodeGroups": 1}, "nodeGroups is no input of ClusterArgs"),
+        ({"version": 1.34}, "version is 1.34, not str"),
+        ({"endpointPublicAccess": "true"}, "endpointPublicAccess is 'true', not bool"),
+        ({"authenticationMode": "IAM"}, "authenticationMode is 'IAM', not AuthenticationMode"),
+        ({"vpcCniOptions": {"version": "v1"}}, "vpcCniOptions.version is no input of VpcCniOptionsArgs"),
+        ({"accessEntries": {"a": {"principalArn": 1}}}, "accessEntries.a.principalArn is 1, not str"),
+    ],
+)
+def test_an_argument_that_they_do_not_declare_is_found(inputs: dict[str, Any], wrong: str) -> None:
+    assert [*mismatches(pulumi_eks.ClusterArgs, inputs)] == [wrong]
