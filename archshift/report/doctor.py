@@ -10,14 +10,14 @@ from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
 from archshift.cluster.live_placement import check_served, serves_placement
 from archshift.cluster.model import Inventory
-from archshift.common.aws import AwsIdentity, aws_client
+from archshift.common.aws import AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import GROUP_LABEL
 from archshift.common.text import counted, first_few, one_line
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
-from archshift.nodes.eks import EksCluster, LiveCluster, NotReadyError, check_status
+from archshift.nodes.eks import EksCluster, NotReadyError, describe_cluster
 from archshift.nodes.groups import EksNodeGroup
 from archshift.plan.model import Placement
 from archshift.plan.reasons import troubles
@@ -236,7 +236,7 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     """
     check = "EKS cluster"
     try:
-        live = describe(wanted)
+        live = describe_cluster(wanted)
     except NotReadyError as error:
         return from_error(check, error, "warning")
     except ArchshiftError as error:
@@ -306,31 +306,6 @@ def check_autoscaler(cluster: Cluster) -> Iterator[CheckResult]:
                 )
             else:
                 yield CheckResult("autoscaler", "ok", f"{name} needs no other flags")
-
-
-def describe(cluster: EksCluster) -> LiveCluster | None:
-    """Return a cluster as EKS describes it; None if it does not exist.
-
-    Raises:
-        NotReadyError: EKS is still creating or deleting it.
-        ArchshiftError: boto3 is not installed, or AWS refuses.
-    """
-    try:
-        client = aws_client("eks", cluster.region, "read the cluster from EKS", cluster.aws)
-        described = client.describe_cluster(name=cluster.name)["cluster"]
-        check_status(cluster.name, described.get("status", ""))
-        return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])
-    except ArchshiftError:
-        raise
-    # botocore's exceptions share no base class.
-    except Exception as error:
-        reason = one_line(error, 300)
-        if "ResourceNotFoundException" in reason:
-            return None
-        raise ArchshiftError(
-            f"EKS cannot describe {cluster.name!r}: {reason}",
-            "check the AWS credentials, aws:region and the permission eks:DescribeCluster",
-        ) from None
 
 
 # --- pods -----------------------------------------------------------------------------------

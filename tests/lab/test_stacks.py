@@ -35,7 +35,7 @@ from tests.lab.lab_helpers import (
     stateful_set,
 )
 from tests.standins import install_plugins, launch_templates
-from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TEMPLATE, Account
+from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TAG, TEMPLATE, Account
 from tests.standins.eks_api import serve
 from tests.standins.node_groups import live_group
 
@@ -699,25 +699,43 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
     an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
     is refused before any node goes, with and without a preview, because EKS would refuse to delete the
-    cluster in the end.
+    cluster in the end. It is refused after an update that did not reach its end, and an update too that would
+    delete the cluster because its name changed.
     """
+
+    def stays(done: Any) -> None:
+        """The engine has stopped, and has deleted nothing."""
+        assert done.exit_code != 0
+        sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
+        assert sentence in " ".join(done.output.split()), done.output
+        assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
+
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
         "graviton": {"twin_of": "x86", "desired_size": 2},
     }
+    cluster = {
+        "name": "fresh",
+        "autoscaler": "cluster-autoscaler",
+        "subnets": ["subnet-0a", "subnet-0b"],
+        "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
+    }
     on_aws.take_file(
         "staging",
         kube_context=None,
-        cluster={
-            "name": "fresh",
-            "subnets": ["subnet-0a", "subnet-0b"],
-            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
-        },
+        cluster=cluster,
         node_groups=groups,
         arm_ratio="0.5",
     )
     preview = on_aws.stack.preview(PACK)
     assert preview.succeeded, preview.output
+    content = on_aws.account.read()
+    on_aws.write_account(**{**content, "refused": {TAG: "AccessDenied: autoscaling:CreateOrUpdateTags"}})
+    broken = on_aws.stack.up(PACK)
+    assert broken.exit_code != 0
+    assert len(on_aws.account.read()["objects"][NODE_GROUP]) == 2
+    stays(on_aws.stack.destroy("--run-program"))
+    on_aws.write_account(**{**on_aws.account.read(), "refused": {}})
     done = on_aws.stack.up(PACK)
     assert done.succeeded, done.output
     made = on_aws.account.read()["objects"][CLUSTER]["fresh"]
@@ -741,10 +759,12 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
         done = on_aws.account.read()["done"]
         for destroy in (on_aws.stack.preview_destroy, on_aws.stack.destroy):
-            stopped = destroy("--run-program")
-            assert stopped.exit_code != 0
-            sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
-            assert sentence in " ".join(stopped.output.split()), stopped.output
+            stays(destroy("--run-program"))
+            assert on_aws.account.read()["done"] == done
+        on_aws.stack.config({"cluster": {**cluster, "name": "renamed"}})
+        for stopped in (on_aws.stack.preview(), on_aws.stack.destroy("--run-program")):
+            stays(stopped)
+            assert "set archshift:cluster.name to fresh again" in " ".join(stopped.output.split())
             assert on_aws.account.read()["done"] == done
 
 

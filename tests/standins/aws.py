@@ -88,6 +88,7 @@ Properties = dict[str, Any]
 class Account:
     """What there is: type to id to properties; and what was done: (operation, type, id).
 
+    ``refused`` is type to the words with which AWS refuses to make an object of it.
     ``reach`` is how the cluster that it makes is reached: endpoint and certificateAuthority.
     """
 
@@ -199,6 +200,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         if kind == ENTRY and inputs["principalArn"].endswith("/deployer"):
             context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
+        if words := content.get("refused", {}).get(kind):
+            context.abort(grpc.StatusCode.UNKNOWN, words)
         try:
             # Several are made at once, and each needs a number of its own.
             count = 100 * len(content["done"]) + next(self._made)

@@ -74,6 +74,9 @@ def describe(properties: Properties) -> dict[str, Any]:
                 for name, value in answer[block].items()
                 if value is not None
             }
+    if access := answer.get("remoteAccess"):
+        groups = {"sourceSecurityGroups": access.get("sourceSecurityGroupIds")}
+        answer["remoteAccess"] = compact({"ec2SshKey": access.get("ec2SshKey"), **groups})
     if "warmPoolConfig" in answer:
         answer["warmPoolConfig"] = {"enabled": True, **answer["warmPoolConfig"]}
     if "diskSize" in answer:
@@ -269,7 +272,7 @@ def live_group(maker: str, cluster: str, name: str, *types: str, **more: Any) ->
         "old-eksctl": {
             "amiType": "AL2_x86_64",
             "diskSize": 80,
-            "remoteAccess": {"ec2SshKey": "ops", "sourceSecurityGroups": ["sg-0a"]},
+            "remoteAccess": {"ec2SshKey": "ops", "sourceSecurityGroupIds": ["sg-0a"]},
             "labels": {"alpha.eksctl.io/nodegroup-name": name},
         },
         "console": {
