@@ -40,10 +40,9 @@ def protection_hook(
             found: LiveCluster | None = live
         else:
             # The settings have another name now, or none.
-            region = cluster.region if cluster else pulumi.Config("aws").get("region") or ""
-            found = describe(
-                EksCluster(name=name, region=region, **({"aws": cluster.aws} if cluster else {}))
-            )
+            region = pulumi.Config("aws").get("region") or ""
+            known = cluster or EksCluster(name=name, region=region)
+            found = describe(EksCluster(name=name, region=known.region, aws=known.aws))
         if found and found.deletion_protection:
             raise ArchshiftError(
                 f"the cluster {name} stays: it has deletion protection, so EKS refuses to delete it",

@@ -44,9 +44,10 @@ def as_sent(group: EksNodeGroup, state: Mapping[str, Any] | None) -> EksNodeGrou
     share = update.get("maxUnavailablePercentage")
     if (f"{share:g}%" if share else update.get("maxUnavailable")) == group.max_unavailable:
         group = replace(group, max_unavailable=live.max_unavailable or group.max_unavailable)
-    for name, of_state in (("version", "version"), ("release_version", "releaseVersion")):
-        if getattr(group, name) == state.get(of_state):
-            group = replace(group, **{name: getattr(live, name) or ""})
+    if group.version == state.get("version"):
+        group = replace(group, version=live.version or "")
+    if group.release_version == state.get("releaseVersion"):
+        group = replace(group, release_version=live.release_version or "")
     known, wanted = state.get("labels") or {}, group.node_labels
     stay = {key: value for key, value in live.labels.items() if known.get(key) == wanted.get(key)}
     lost = frozenset(key for key in wanted if key not in live.labels and known.get(key) == wanted[key])

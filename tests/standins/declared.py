@@ -37,7 +37,7 @@ def plain_inputs(args: type) -> set[str]:
     return {
         name
         for name, hint in _hints(args).items()
-        if pulumi.Output not in map(typing.get_origin, _parts(hint))
+        if not any(typing.get_origin(part) is pulumi.Output for part in _parts(hint))
     }
 
 
