@@ -250,6 +250,17 @@ def test_its_environment_is_export_lines_with_which_kubectl_and_pulumi_work(anot
     assert "[]" in used.stdout
 
 
+def test_what_programs_leave_behind_is_in_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    left = Path(Lab(tmp_path / "lab").process_environment()["TMPDIR"])
+    assert left.is_relative_to(tmp_path / "lab")
+    assert left.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("TMPDIR", "/somewhere/else")
+    assert Lab(tmp_path / "lab").process_environment()["TMPDIR"] == "/somewhere/else", "the user's choice"
+
+
 def test_a_shell_has_its_environment(another: Lab) -> None:
     another.start()
     command = [sys.executable, "-m", "lab", f"--directory={another.directory}", "shell"]
@@ -418,5 +429,6 @@ def _row(
         "wanted": wanted,
         "graviton": graviton,
         "exact": exact,
+        "near": False,
         "reason": reason,
     }
