@@ -143,7 +143,10 @@ def test_what_others_take_off_a_group_is_gone_and_said() -> None:
     """As the next run of Terraform does, with labels and taints of the settings and of archshift itself. The
     engine compares with the state, so the next update sets nothing of it again.
     """
-    typed = {"labels": {"pool": "main", "team": "shop"}, "taints": (Taint(key="batch"), RETIRED)}
+    typed: dict[str, Any] = {
+        "labels": {"pool": "main", "team": "shop"},
+        "taints": (Taint(key="batch"), RETIRED),
+    }
     labels = {**typed["labels"], "architecture": "amd64", "archshift/node-group": "x86"}
     state = {
         "scalingConfig": {"minSize": 2, "desiredSize": 3, "maxSize": 8},
