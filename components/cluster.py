@@ -1,7 +1,7 @@
 """The EKS cluster of a stack: an existing one that the stack adopts by name, or a new one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -207,9 +207,18 @@ class MixedCluster(pulumi.ComponentResource):
         described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
             lambda resource: pulumi.Output.all(
                 resource.arn, resource.endpoint, resource.certificate_authority
-            ).apply(lambda values: LiveCluster(values[0], values[1], values[2]["data"]))
+            ).apply(_described)
         )
         return described
+
+
+def _described(values: Sequence[Any]) -> LiveCluster:
+    """Return the cluster by its ARN, endpoint and certificate authority.
+
+    In a destroy, a cluster that does not exist has none of them.
+    """
+    arn, endpoint, authority = values
+    return LiveCluster(arn or "", endpoint or "", (authority or {}).get("data", ""))
 
 
 def _addon_options(versions: Mapping[Addon, str], *, coredns: bool) -> dict[str, Any]:

@@ -765,6 +765,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         stopped = on_aws.stack.preview()
         stays(stopped)
         assert "set archshift:cluster.name to fresh again" in " ".join(stopped.output.split())
+        stays(on_aws.stack.destroy("--run-program"))
         assert on_aws.account.read()["done"] == done
         on_aws.stack.config({"cluster": cluster})
 
