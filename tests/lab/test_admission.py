@@ -168,7 +168,7 @@ def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, nam
         (("delete", policy), "its policy was deleted"),
         (("delete", binding), "its binding was deleted"),
         (changed(policy, nothing), "spec.matchConstraints.namespaceSelector.matchLabels."),
-        (changed(policy, added), "spec.matchConditions of its policy and spec.variables of its policy"),
+        (changed(policy, added), "spec.matchConditions of its policy, spec.variables of its policy"),
         (changed(binding, nowhere), "spec.matchResources of its binding"),
     ):
         kubectl(*command)
