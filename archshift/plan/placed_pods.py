@@ -55,8 +55,8 @@ def why_away(live: LivePlacement, namespace: str, stack_label: str) -> PolicyAwa
         return PolicyAway("there is no policy yet, or it was deleted", there=False)
     if not there or not bound:
         return PolicyAway(f"its {'binding' if there else 'policy'} was deleted")
-    found = (("policy", policy(stack_label, namespace, entries_in(there)), there),)
-    found += (("binding", binding(stack_label, namespace), bound),)
+    made = policy(stack_label, namespace, entries_in(there))
+    found = (("policy", made, there), ("binding", binding(stack_label, namespace), bound))
     for what, made, item in found:
         if item["metadata"].get("deletionTimestamp"):
             held = ", ".join(item["metadata"].get("finalizers") or ("a finalizer",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -138,7 +138,7 @@ def test_what_owners_do_leaves_the_shares(cluster: Cluster, steered: Stack, name
     expect_exact(cluster, steered, namespace, 0.6)
 
 
-def changed(item: str, patch: list[dict[str, Any]]) -> tuple[str, ...]:
+def changed(item: str, patch: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """What `kubectl` gets to change an object."""
     return ("patch", item, "--type=json", f"--patch={json.dumps(patch)}")
 
@@ -158,7 +158,7 @@ def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, nam
     path = "/spec/matchConstraints/namespaceSelector"
     nothing = [{"op": "replace", "path": path, "value": elsewhere}]
     never = [{"name": "never", "expression": "false"}]
-    added = [
+    added: list[dict[str, Any]] = [
         {"op": "add", "path": "/spec/matchConditions", "value": never},
         {"op": "add", "path": "/spec/variables/-", "value": never[0]},
     ]

@@ -122,6 +122,8 @@ def test_at_admission_a_step_restarts_what_moves_to_nodes_that_karpenter_makes(
     cluster.apply(stateful_set("db", 4, namespace))
     before = specs(cluster, namespace)
     went_well(stack.config({"arm_ratio": "0.0"}).up())
+    # Nothing moves in this step, so it does not wait for pods that were pending before it.
+    cluster.wait_until_settled(namespace)
     expect_exact(cluster, stack, namespace, 0.0)
     for arm_ratio in (0.5, 1.0):
         pods = read_pods(cluster.lab)

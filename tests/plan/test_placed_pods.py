@@ -139,7 +139,7 @@ def test_a_policy_that_somebody_changed_is_not_in_effect(what: str, path: str, v
     plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
     live = copy.deepcopy(placing({"Deployment.cart": "all on amd64"}))
     *parents, last = path.split(".")
-    part = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
+    part: Any = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
     for name in parents:
         part = part[name]
     part[last] = value
@@ -152,7 +152,7 @@ def test_a_policy_that_is_being_deleted_is_not_in_effect_for_long(what: str, kin
     """No update ends that, so a person must."""
     plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
     live = placing({"Deployment.cart": "all on amd64"})
-    item = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
+    item: Any = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
     item["metadata"] |= {"deletionTimestamp": NEW, "finalizers": ["ops/keep"]}
     away = with_unplaced(plan, Inventory(), live, "dev").without_policy
     assert reasons.policies_away(away) == [
