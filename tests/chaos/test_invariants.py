@@ -128,7 +128,8 @@ def test_a_pod_that_the_api_server_refuses_is_seen() -> None:
     """Placement at admission must never prevent a pod."""
     refused = snapshot(1, pods=3)
     status = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "it panicked"}]}
-    refused.workloads[0]["status"] = status
+    one: Any = refused.workloads[0]
+    one["status"] = status
     assert seen(checker(), refused) == ["the API server made no pod of web: it panicked"]
     status["conditions"][0]["status"] = "False"
     assert seen(checker(), refused) == []
