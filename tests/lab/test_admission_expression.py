@@ -39,7 +39,6 @@ from archshift.cluster.pod_fields import SPREADS, Template, pinned_architecture,
 from archshift.cluster.pods import Pod, read_pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.admission import binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 from lab.control_plane import CONTEXT, Lab
@@ -516,33 +515,6 @@ def test_the_api_server_admits_what_place_says(admission: Admission) -> None:
     unseen = [shape for shape in SHAPES if reference.seen[shape] < 3]
     assert not unseen, f"too few cases: {unseen}"
     assert not reference.seen.keys() - {*SHAPES}
-
-
-def test_each_of_5000_entries_is_found(control_plane: Lab, namespace: str) -> None:
-    """The policy has them in parts: the first and the last workload of a part, and names that no part has."""
-    stack = f"large-{uuid.uuid4().hex[:8]}"
-    sides = {f"job-{number:04}": (AMD64, ARM64)[number % 2] for number in range(5_000)}
-    data = {f"Job.{name}": f"all on {side}" for name, side in sides.items()} | {OTHERS: "all on amd64"}
-    unknown = dict.fromkeys(("aaa", "job-2499a", "zzz"), AMD64)
-
-    def side_of(name: str) -> str:
-        """Where a pod of this Job would be pinned to."""
-        owner = {**PROBE["metadata"]["ownerReferences"][0], "name": name}
-        pod = {**PROBE, "metadata": {"generateName": "pod-", "ownerReferences": [owner]}}
-        spec = api.post_review(f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)["spec"]
-        return str((spec.get("nodeSelector") or {}).get(ARCH_LABEL))
-
-    with connect(CONTEXT, control_plane.kubeconfig) as api:
-        api.create(POLICIES.collection(), policy(stack, namespace, data))
-        api.create(BINDINGS.collection(), binding(stack, namespace))
-        try:
-            wait_for(lambda: side_of("zzz") == AMD64)
-            some = [f"job-{number:04}" for number in (0, 1, *range(240, 260), *range(2_490, 2_510), 4_999)]
-            assert {name: side_of(name) for name in some} == {name: sides[name] for name in some}
-            assert {name: side_of(name) for name in unknown} == unknown
-        finally:
-            for collection in (POLICIES.collection(), BINDINGS.collection()):
-                api.delete(f"{collection}/{policy_name(stack, namespace)}")
 
 
 def test_each_workload_gets_its_share_from_the_scheduler(cluster: LabCluster, namespace: str) -> None:
