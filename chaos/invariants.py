@@ -198,6 +198,9 @@ class Checker:
         if replicas < (before := self._replicas.get(name, replicas)):
             self.excuse(name, before - replicas, snapshot.at)
         self._replicas[name] = replicas
+        for condition in workload.get("status", {}).get("conditions", ()):
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+                self.say(f"the API server made no pod of {name}: {condition.get('message', '')}", snapshot.at)
         serving = available(snapshot, name)
         if serving >= replicas and snapshot.at >= self._until.get(name, 0) + 2:
             self._excused[name] = 0

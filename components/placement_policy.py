@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.cluster.live_placement import STEP_ANNOTATION, LivePlacement, is_as_wanted, step_of
+from archshift.cluster.live_placement import STEP_ANNOTATION, LivePlacement, changed_fields, has_more, step_of
 from archshift.plan import admission
 from components import engine_text
 
@@ -92,16 +92,21 @@ class PlacementPolicy(pulumi.ComponentResource):
             now: The time of this run.
             moves: Whether pods move by it.
         """
-        kept = live is not None and not moves and is_as_wanted(manifest["spec"], live["spec"])
+        wanted = manifest["spec"]
+        kept = live is not None and not moves and not any(changed_fields(wanted, live.get("spec")))
         step = (step_of(live) if live and kept else "") or now.astimezone(UTC).isoformat(timespec="seconds")
         metadata = {
             **manifest["metadata"],
             "annotations": {STEP_ANNOTATION: step, _FORCE: "true"},
         }
-        # The engine does not see that somebody deleted an object, so it has to make the object anew.
+        # The engine does not see that somebody deleted an object, so it has to make the object anew. It also
+        # applies on the server's side, which leaves what somebody added, such as conditions of a policy.
+        anew = live is None or (
+            has_more(wanted, live.get("spec")) and not live["metadata"].get("deletionTimestamp")
+        )
         options = pulumi.ResourceOptions(
             parent=self,
-            replace_on_changes=None if live else ["metadata.annotations"],
+            replace_on_changes=["metadata.annotations"] if anew else None,
             delete_before_replace=True,
         )
         return _Object(name, {**manifest, "metadata": metadata}, options), step

@@ -198,6 +198,8 @@ def report(
         engine_text.warn(str(blocker))
     for note in plan.node_notes:
         (engine_text.warn if plan.waiting else engine_text.info)(note)
+    for text in reasons.policies_away(plan.without_policy):
+        engine_text.warn(text)
     for row in plan.waiting:
         engine_text.info(f"{row.key}: {row.reason}")
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]

@@ -1,6 +1,6 @@
 """What places pods at admission in the cluster now: the policies of a stack, and their bindings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,12 +49,14 @@ class LivePlacement:
         bindings: Namespace to the binding of this policy.
         namespaces: The namespaces that take new objects.
         rivals: Namespace to the entries of other stacks for it, by the label of the stack.
+        doubled: Namespace to the names of other bindings that put its policy into effect once more.
     """
 
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bindings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     namespaces: frozenset[str] = frozenset()
     rivals: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    doubled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def since(self) -> dict[str, str]:
@@ -118,7 +120,6 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    ours = {"labelSelector": f"{STACK_LABEL}={stack_label}"}
     names = [
         item["metadata"]["name"]
         for item in cluster.list(_NAMESPACES.collection())
@@ -135,13 +136,26 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
         for space in names:
             if policy_name(label, space) == name:
                 rivals.setdefault(space, {})[label] = entries_in(item)
-    bindings = {item["metadata"]["name"]: item for item in cluster.list(BINDINGS.collection(), **ours)}
+    bindings: dict[str, Mapping[str, Any]] = {}
+    doubled: dict[str, list[str]] = {}
+    # Anybody's binding can put a policy into effect, so their labels do not matter.
+    for item in cluster.list(BINDINGS.collection()):
+        name, bound = item["metadata"]["name"], (item.get("spec") or {}).get("policyName")
+        if (item["metadata"].get("labels") or {}).get(STACK_LABEL) == stack_label:
+            bindings[name] = item
+        if bound and bound != name:
+            doubled.setdefault(str(bound), []).append(name)
     named = {namespace: policy_name(stack_label, namespace) for namespace in names}
     return LivePlacement(
         policies={space: policies[name] for space, name in named.items() if name in policies},
         bindings={space: bindings[name] for space, name in named.items() if name in bindings},
         namespaces=frozenset(names),
         rivals=rivals,
+        doubled={
+            space: tuple(sorted(doubled[name]))
+            for space, name in named.items()
+            if name in policies and name in doubled
+        },
     )
 
 
@@ -159,12 +173,41 @@ def step_of(item: Mapping[str, Any]) -> str:
     return str((item["metadata"].get("annotations") or {}).get(STEP_ANNOTATION, ""))
 
 
-def is_as_wanted(wanted: Any, live: Any) -> bool:
-    """Return whether a live value has all that is wanted of it. The API server adds defaults."""
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
-            key in live and is_as_wanted(value, live[key]) for key, value in wanted.items()
-        )
-    if isinstance(wanted, list | tuple):
-        return isinstance(live, list) and len(live) == len(wanted) and all(map(is_as_wanted, wanted, live))
-    return bool(wanted == live)
+def changed_fields(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of the fields of a live value that are not as wanted, such as ``spec.failurePolicy``.
+
+    What is empty is not set: the API server adds empty selectors.
+
+    Args:
+        wanted: The wanted value.
+        live: The live one.
+        path: Where both are in the object.
+    """
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for key in wanted.keys() | live.keys():
+            yield from changed_fields(wanted.get(key), live.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(wanted, list | tuple) and isinstance(live, list) and len(wanted) == len(live):
+        # A person looks for the field, and not for the number of an element.
+        if any(any(changed_fields(one, other, path)) for one, other in zip(wanted, live, strict=True)):
+            yield path
+    elif wanted != live and not (_is_empty(wanted) and _is_empty(live)):
+        yield path
+
+
+def has_more(wanted: Any, live: Any) -> bool:
+    """Return whether a live object has a field that is not wanted.
+
+    A server-side apply leaves such a field to whoever has set it, so only a new object is without it.
+
+    Args:
+        wanted: The wanted object.
+        live: The live one.
+    """
+    if not (isinstance(wanted, Mapping) and isinstance(live, Mapping)):
+        return _is_empty(wanted) and not _is_empty(live)
+    return any(has_more(wanted.get(key), value) for key, value in live.items())
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether a value says nothing."""
+    return value is None or value == "" or (isinstance(value, Mapping | list | tuple) and not value)

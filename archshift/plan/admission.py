@@ -329,7 +329,13 @@ def policy(stack_label: str, namespace: str, data: Mapping[str, str]) -> dict[st
         namespace: The namespace.
         data: Its entries.
     """
-    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    pods = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+        "scope": "*",
+    }
     own, constant = _variables_of(data), _constant_variables()
     # A dict keeps the place of a key: the texts come first, and the others where ``_VARIABLES`` has them.
     variables = {key: text for key, text in own.items() if key not in _VARIABLES}
@@ -342,7 +348,9 @@ def policy(stack_label: str, namespace: str, data: Mapping[str, str]) -> dict[st
             # If the expression fails, the pod is made as it is. Nobody's pods wait for archshift.
             "failurePolicy": "Ignore",
             "reinvocationPolicy": "Never",
+            # With the API server's defaults, because an update changes back only what archshift has set.
             "matchConstraints": {
+                "matchPolicy": "Equivalent",
                 "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: namespace}},
                 "resourceRules": [pods],
             },

@@ -247,6 +247,21 @@ class Bend:
         return f"{text}: {'; '.join(self.causes)}" if self.causes else text
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyAway:
+    """Why archshift's policy of a namespace does not place pods by its entries.
+
+    Attributes:
+        why: What is wrong, a part of a sentence.
+        way_out: What a person does about it.
+        there: Whether the policy or its binding exists. Before the first update neither does.
+    """
+
+    why: str
+    way_out: str = "the next pulumi up repairs it"
+    there: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the next update changes in the cluster.
@@ -270,7 +285,7 @@ class Plan:
         unplaced: Workload key to the number of its pods that are newer than archshift's policy, and that the
             policy did not place.
         older: The number of pods of placed workloads that are older than the policy.
-        without_policy: The namespaces in which no policy of archshift is in effect.
+        without_policy: The namespaces in which archshift's policy does not place by its entries, and why.
         advice: What another placement would save in this step, a sentence; empty if it saves nothing.
         kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
         costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
@@ -294,7 +309,7 @@ class Plan:
     placed_by: Placement = "patches"
     unplaced: Mapping[str, int] = field(default_factory=dict)
     older: int = 0
-    without_policy: tuple[str, ...] = ()
+    without_policy: Mapping[str, PolicyAway] = field(default_factory=dict)
     advice: str = ""
     kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
     costs_due: tuple[str, ...] = ()

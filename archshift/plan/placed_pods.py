@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from archshift.cluster.entries import LEFT_ALONE, OTHERS, entry_key
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.live_placement import LivePlacement, entries_in, is_as_wanted
+from archshift.cluster.live_placement import LivePlacement, changed_fields, entries_in
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import without_patch
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import STACK_LABEL
 from archshift.common.text import first_few
 from archshift.plan.admission import binding, policy
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PolicyAway
 
 
 def with_unplaced(plan: Plan, inventory: Inventory, live: LivePlacement, stack_label: str) -> Plan:
@@ -32,21 +32,52 @@ def with_unplaced(plan: Plan, inventory: Inventory, live: LivePlacement, stack_l
         plan,
         unplaced={key: count for key, count in newer.items() if count},
         older=sum(map(len, times.values())) - sum(newer.values()),
-        without_policy=tuple(
-            namespace
+        without_policy={
+            namespace: why
             for namespace in sorted({row.namespace for row in plan.workloads if row.entry})
-            if not (namespace in since and _in_effect(live, namespace, stack_label))
-        ),
+            if (why := why_away(live, namespace, stack_label))
+        },
     )
 
 
-def _in_effect(live: LivePlacement, namespace: str, stack_label: str) -> bool:
-    """Return whether a policy places by its entries, whatever these are: the next update may change them."""
-    there = live.policies[namespace]
-    wanted = policy(stack_label, namespace, entries_in(there))
-    return is_as_wanted(wanted["spec"], there.get("spec")) and is_as_wanted(
-        binding(stack_label, namespace)["spec"], live.bindings[namespace].get("spec")
-    )
+def why_away(live: LivePlacement, namespace: str, stack_label: str) -> PolicyAway | None:
+    """Return why a policy does not place by its entries; None if it does.
+
+    It does not matter what the entries are: the next update may change them.
+
+    Args:
+        live: What places pods at admission now.
+        namespace: The namespace of the policy.
+        stack_label: The stack, as ``stack_label`` writes it.
+    """
+    there, bound = live.policies.get(namespace), live.bindings.get(namespace)
+    if not there and not bound:
+        return PolicyAway("there is no policy yet, or it was deleted", there=False)
+    if not there or not bound:
+        return PolicyAway(f"its {'binding' if there else 'policy'} was deleted")
+    made = policy(stack_label, namespace, entries_in(there))
+    found = (("policy", made, there), ("binding", binding(stack_label, namespace), bound))
+    for what, made, item in found:
+        if item["metadata"].get("deletionTimestamp"):
+            held = ", ".join(item["metadata"].get("finalizers") or ("a finalizer",))
+            named = f"{made['kind'].lower()} {item['metadata']['name']}"
+            return PolicyAway(
+                f"its {what} is being deleted, and {held} holds it",
+                f"remove that finalizer with kubectl edit {named}, and run pulumi up",
+            )
+    changed = [
+        f"{path} of its {what}"
+        for what, made, item in found
+        for path in sorted({*changed_fields(made["spec"], item.get("spec"), "spec")})
+    ]
+    if changed:
+        return PolicyAway(f"somebody changed {first_few(changed)}")
+    if others := live.doubled.get(namespace):
+        return PolicyAway(
+            f"{first_few(others)} puts the same policy into effect once more",
+            f"run kubectl delete mutatingadmissionpolicybindings {' '.join(others)}",
+        )
+    return None
 
 
 def check_alone(plan: Plan, live: LivePlacement) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from archshift.plan.reasons import policies_away
+
 if TYPE_CHECKING:
     # Only for annotations.
     from archshift.common.architectures import Architecture
@@ -53,7 +55,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "capacity_before": _capacity(plan.before),
         "capacity": _capacity(plan.balances),
         "blockers": [str(blocker) for blocker in plan.blockers],
-        "notes": list(plan.node_notes),
+        "notes": [*plan.node_notes, *policies_away(plan.without_policy)],
         "troubles": troubles_json(plan),
         "unsteered": dict(plan.unsteered_reasons),
         "untried": plan.untried,

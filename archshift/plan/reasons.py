@@ -17,7 +17,7 @@ from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
 from archshift.common.text import counted, first_few, is_or_are, joined
 from archshift.images.workload import WorkloadVerdict, why_not
-from archshift.plan.model import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload, PolicyAway
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
 NO_KEY: Final = "left alone: its kind and name cannot be the key of an entry"
@@ -457,18 +457,21 @@ def not_placed(unplaced: Mapping[str, int]) -> str:
     )
 
 
-def policy_away(namespaces: Sequence[str]) -> str:
-    """Say where no policy is in effect; empty for nowhere.
+def policies_away(away: Mapping[str, PolicyAway], *, new: bool = False) -> list[str]:
+    """Say where archshift's policy does not place pods by its entries, a sentence for each reason.
 
     Args:
-        namespaces: The namespaces.
+        away: Namespace to the reason.
+        new: Whether to name the namespaces that have no policy at all: each one before its first update.
     """
-    if not namespaces:
-        return ""
-    return (
-        f"archshift's policy is missing or was changed in {first_few(namespaces)}: it does not place new "
-        "pods there; the next pulumi up repairs it"
-    )
+    namespaces: dict[PolicyAway, list[str]] = {}
+    for namespace, reason in away.items():
+        if reason.there or new:
+            namespaces.setdefault(reason, []).append(namespace)
+    return [
+        f"archshift's policy is not in effect as made in {first_few(names)}: {reason.why}; {reason.way_out}"
+        for reason, names in namespaces.items()
+    ]
 
 
 def older_than_policy(pods: int) -> str:

@@ -32,6 +32,9 @@ def rebalancing(
         workload = inventory.workloads[row.key]
         if not row.applied:
             left[row.key] = reasons.RUN_PULUMI_UP
+        elif row.entry and (away := plan.without_policy.get(row.namespace)):
+            # Nothing would place the successors of evicted pods.
+            left[row.key] = reasons.policies_away({row.namespace: away}, new=True)[0]
         elif not (workload.settled or workload.updated):
             left[row.key] = reasons.ROLLS_OUT
         elif not (workload.most_away or restart):

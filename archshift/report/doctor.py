@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
-from archshift.cluster.live_placement import check_served, serves_placement
+from archshift.cluster.live_placement import check_served, read_live_placement, serves_placement
 from archshift.cluster.model import Inventory
 from archshift.common.aws import AwsIdentity
 from archshift.common.errors import ArchshiftError
@@ -20,7 +20,8 @@ from archshift.images.verdict import UNKNOWN
 from archshift.nodes.eks import EksCluster, NotReadyError, describe_cluster
 from archshift.nodes.groups import EksNodeGroup
 from archshift.plan.model import Placement
-from archshift.plan.reasons import troubles
+from archshift.plan.placed_pods import why_away
+from archshift.plan.reasons import policies_away, troubles
 from archshift.ramp.figures import exported_metrics
 from archshift.ramp.measurement import Measurer
 from archshift.ramp.prometheus import Prometheus
@@ -208,25 +209,38 @@ def check_cluster(cluster: Cluster) -> Iterator[CheckResult]:
     yield CheckResult("cluster", "ok", f"{cluster.server} is Kubernetes {version}; you are {user}")
 
 
-def check_placement(cluster: Cluster, placement: Placement) -> CheckResult:
-    """Check whether the API server can place pods as the settings say.
+def check_placement(cluster: Cluster, placement: Placement, stack_label: str) -> Iterator[CheckResult]:
+    """Check whether the API server can place pods as the settings say, and whether its policies do.
+
+    Args:
+        cluster: The connection.
+        placement: Who places the pods.
+        stack_label: The stack, as ``stack_label`` writes it.
 
     Raises:
         ArchshiftError: The API server cannot, or does not answer.
     """
     if placement == "admission":
         check_served(cluster)
-        return CheckResult("placement", "ok", "the API server places pods at admission")
-    if serves_placement(cluster):
-        return CheckResult(
+        live = read_live_placement(cluster, stack_label)
+        spaces = sorted(live.policies.keys() | live.bindings.keys())
+        away = {space: why for space in spaces if (why := why_away(live, space, stack_label))}
+        for text in policies_away(away):
+            problem, _, way_out = text.rpartition("; ")
+            yield CheckResult("placement", "warning", problem, way_out)
+        if not away:
+            yield CheckResult("placement", "ok", "the API server places pods at admission")
+    elif serves_placement(cluster):
+        yield CheckResult(
             "placement",
             "ok",
             "patches place pods, so a step restarts whole workloads; archshift:placement: admission would "
             "restart only the pods that move (docs/placement.md)",
         )
-    return CheckResult(
-        "placement", "ok", "patches place pods; this API server has no placement at admission yet"
-    )
+    else:
+        yield CheckResult(
+            "placement", "ok", "patches place pods; this API server has no placement at admission yet"
+        )
 
 
 def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:

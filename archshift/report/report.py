@@ -246,7 +246,8 @@ class Report:
         workloads: All workloads, sorted by key.
         bends: The shares of autoscaled workloads, and what changed them since the last update or rebalance.
         shares: The key of an autoscaled workload to its share in the last days, if Prometheus knows it.
-        troubles: Which pods do not run and which rollouts are stuck, a sentence for each cause.
+        troubles: Which pods do not run, which rollouts are stuck, and which policies somebody changed, a
+            sentence for each cause.
         notes: What the report does not know, one sentence each.
     """
 
@@ -347,7 +348,7 @@ def make_report(
         savings=savings or Savings(),
         bends=plan.bends,
         shares={bend.workload: known[bend.workload] for bend in plan.bends if bend.workload in known},
-        troubles=tuple(reasons.troubles(plan.troubles)),
+        troubles=(*reasons.troubles(plan.troubles), *reasons.policies_away(plan.without_policy)),
         notes=tuple(sentences),
     )
 

@@ -125,6 +125,17 @@ def test_a_pod_that_needs_x86_on_graviton_is_seen() -> None:
     assert seen(checker(), stray) == ["legacy needs x86, but its pod legacy-0 is on Graviton"]
 
 
+def test_a_pod_that_the_api_server_refuses_is_seen() -> None:
+    """Placement at admission must never prevent a pod."""
+    refused = snapshot(1, pods=3)
+    status = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "it panicked"}]}
+    one: Any = refused.workloads[0]
+    one["status"] = status
+    assert seen(checker(), refused) == ["the API server made no pod of web: it panicked"]
+    status["conditions"][0]["status"] = "False"
+    assert seen(checker(), refused) == []
+
+
 @pytest.mark.parametrize(
     ("what", "why"),
     [

@@ -87,20 +87,30 @@ def test_status_names_new_pods_that_nobody_placed(run: Run, pulumi: FakePulumi) 
     }
 
 
-AWAY = (
-    "archshift's policy is missing or was changed in shop: it does not place new pods there; the next pulumi "
-    "up repairs it"
+AWAY = "archshift's policy is not in effect as made in shop: {}; the next pulumi up repairs it"
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("policy", "its policy was deleted"),
+        ("binding", "its binding was deleted"),
+        ("mutation", "somebody changed spec.mutations of its policy"),
+        ("condition", "somebody changed spec.matchConditions of its policy"),
+        ("bound to another", "somebody changed spec.policyName of its binding"),
+    ],
 )
-
-
-@pytest.mark.parametrize("what", ["policy", "binding", "mutation", "bound to another"])
-def test_status_says_that_the_policy_is_away(run: Run, pulumi: FakePulumi, what: str) -> None:
+def test_status_and_plan_say_that_the_policy_is_away(
+    run: Run, pulumi: FakePulumi, what: str, why: str
+) -> None:
     """Somebody deleted or edited it. Other entries than planned are no such change."""
     pulumi.configure(arm_ratio="0", placement="admission")
     cluster = placing()
     policies, bindings = ([*cluster.objects[kind.collection()]] for kind in (POLICIES, BINDINGS))
-    assert AWAY not in lines_of(run("status", cluster=cluster)[1])
-    if what == "mutation":
+    assert "not in effect" not in run("status", cluster=cluster)[1]
+    if what == "condition":
+        policies[0]["spec"]["matchConditions"] = [{"name": "none", "expression": "false"}]
+    elif what == "mutation":
         policies[0]["spec"]["mutations"][0]["jsonPatch"]["expression"] = "[]"
     elif what == "bound to another":
         bindings[0]["spec"]["policyName"] = "another"
@@ -108,8 +118,11 @@ def test_status_says_that_the_policy_is_away(run: Run, pulumi: FakePulumi, what:
         (policies if what == "policy" else bindings).clear()
     cluster.objects |= {POLICIES.collection(): policies, BINDINGS.collection(): bindings}
     code, out, _ = run("status", cluster=cluster)
-    assert AWAY in lines_of(out)
+    assert AWAY.format(why) in lines_of(out)
     assert code == 0
+    assert AWAY.format(why) in lines_of(run("plan", cluster=cluster)[1])
+    assert AWAY.format(why) in json.loads(run("plan", "--json", cluster=cluster)[1])["notes"]
+    assert AWAY.format(why) in json.loads(run("report", "--json", cluster=cluster)[1])["troubles"]
     status = json.loads(run("status", "--json", cluster=cluster)[1])
     assert status["placement"]["without_policy"] == ["shop"]
 

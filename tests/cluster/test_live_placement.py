@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from archshift.cluster.live_placement import (
+    changed_fields,
     check_served,
-    is_as_wanted,
+    has_more,
     read_live_placement,
     serves_placement,
 )
@@ -64,9 +65,9 @@ def test_a_stack_reads_what_is_its_own() -> None:
         "shop/StatefulSet/db.main": "all on amd64",
     }
     assert live.namespaces == {"shop", "ops"}
-    assert [parameters["labelSelector"] for _, parameters in fake.lists[1:]] == [
+    assert [parameters.get("labelSelector") for _, parameters in fake.lists[1:]] == [
         "archshift/stack",
-        "archshift/stack=prod",
+        None,
     ]
 
 
@@ -101,17 +102,32 @@ def test_an_api_server_that_cannot_place_pods_is_named() -> None:
     )
 
 
+def test_each_binding_of_a_policy_counts() -> None:
+    """Whoever made it: the API server changes a pod once for each."""
+    again = {"metadata": {"name": "again"}, "spec": {"policyName": NAME}}
+    other = {"metadata": {"name": "other"}, "spec": {"policyName": "other"}}
+    own = {**named(), "spec": {"policyName": NAME}}
+    live = read_live_placement(cluster(bindings=[again, own, other]), "prod")
+    assert live.doubled == {"shop": ("again",)}
+    assert {*live.bindings} == {"shop"}
+
+
 @pytest.mark.parametrize(
-    ("live", "same"),
+    ("live", "changed", "more"),
     [
-        ({"a": 1, "b": [{"c": 2, "default": 3}], "more": 4}, True),
-        ({"a": 1, "b": [{"c": 3}]}, False),
-        ({"a": 1, "b": [{"c": 2}, {"c": 2}]}, False),
-        ({"a": 1}, False),
-        ({"a": 1, "b": None}, False),
-        (None, False),
+        ({"a": 1, "b": [{"c": 2}]}, [], False),
+        ({"a": 1, "b": [{"c": 2, "unset": {}}], "unset": [], "text": ""}, [], False),
+        ({"a": 1, "b": [{"c": 2}], "d": {"e": 4}}, ["d"], True),
+        ({"a": 1, "b": [{"c": 2, "d": 4}]}, ["b"], False),
+        ({"a": 1, "b": [{"c": 3}]}, ["b"], False),
+        ({"a": 1, "b": [{"c": 2}, {"c": 2}]}, ["b"], False),
+        ({"a": 0, "b": [{"c": 2}]}, ["a"], False),
+        ({"a": 1}, ["b"], False),
+        ({"a": 1, "b": None}, ["b"], False),
+        (None, [""], False),
     ],
 )
-def test_defaults_of_the_api_server_are_no_change(live: Any, same: bool) -> None:
-    """Everything that was set must still be there."""
-    assert is_as_wanted({"a": 1, "b": [{"c": 2}]}, live) is same
+def test_what_differs_from_what_was_made(live: Any, changed: list[str], more: bool) -> None:
+    """Only what is empty may be more: another field, also one that archshift leaves out, is a change."""
+    wanted = {"a": 1, "b": [{"c": 2}]}
+    assert ([*changed_fields(wanted, live)], has_more(wanted, live)) == (changed, more)

@@ -63,6 +63,8 @@ def steps(done: Monitor) -> dict[tuple[str, str], str]:
     }
 
 
+CONDITIONS = {"matchConditions": [{"name": "none", "expression": "false"}]}
+NOWHERE = {"objectSelector": {"matchLabels": {"placed": "no"}}}
 UNCHANGED = {(kind, space): BEFORE for kind in (POLICY_KIND, BINDING_KIND) for space in ENTRIES}
 
 
@@ -100,6 +102,16 @@ def test_a_second_update_changes_nothing() -> None:
             ),
             (),
             (POLICY_KIND, "ops"),
+        ),
+        (
+            live(policies={"shop": there(admission.policy("prod", "shop", ENTRIES["shop"]), **CONDITIONS)}),
+            (),
+            (POLICY_KIND, "shop"),
+        ),
+        (
+            live(bindings={"ops": there(admission.binding("prod", "ops"), matchResources=NOWHERE)}),
+            (),
+            (BINDING_KIND, "ops"),
         ),
         (live(), ["ops"], (POLICY_KIND, "ops")),
     ],

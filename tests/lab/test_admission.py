@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -138,8 +138,16 @@ def test_what_owners_do_leaves_the_shares(cluster: Cluster, steered: Stack, name
     expect_exact(cluster, steered, namespace, 0.6)
 
 
+def changed(item: str, patch: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What `kubectl` gets to change an object."""
+    return ("patch", item, "--type=json", f"--patch={json.dumps(patch)}")
+
+
 def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, namespace: str) -> None:
-    """Somebody deletes the policy, then its binding, then edits it; the next update is exact each time."""
+    """Somebody deletes the policy, then its binding, then edits both; the next update is exact each time.
+
+    A condition or a selector that somebody adds switches the policy off, and status names it.
+    """
     cluster.apply(small_fleet(namespace))
     cluster.wait_until_settled(namespace)
     went_well(steered.config({"arm_ratio": "0.5"}).up())
@@ -149,13 +157,25 @@ def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, nam
     elsewhere = {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}
     path = "/spec/matchConstraints/namespaceSelector"
     nothing = [{"op": "replace", "path": path, "value": elsewhere}]
-    for command in (
-        ("delete", "mutatingadmissionpolicy", name),
-        ("delete", "mutatingadmissionpolicybinding", name),
-        ("patch", "mutatingadmissionpolicy", name, "--type=json", f"--patch={json.dumps(nothing)}"),
+    never = [{"name": "never", "expression": "false"}]
+    added: list[dict[str, Any]] = [
+        {"op": "add", "path": "/spec/matchConditions", "value": never},
+        {"op": "add", "path": "/spec/variables/-", "value": never[0]},
+    ]
+    nowhere = [{"op": "add", "path": "/spec/matchResources", "value": {"namespaceSelector": elsewhere}}]
+    policy, binding = f"mutatingadmissionpolicy/{name}", f"mutatingadmissionpolicybinding/{name}"
+    for command, said in (
+        (("delete", policy), "its policy was deleted"),
+        (("delete", binding), "its binding was deleted"),
+        (changed(policy, nothing), "spec.matchConstraints.namespaceSelector.matchLabels."),
+        (changed(policy, added), "spec.matchConditions of its policy, spec.variables of its policy"),
+        (changed(binding, nowhere), "spec.matchResources of its binding"),
     ):
         kubectl(*command)
         time.sleep(SEEN_SECONDS)
+        words = " ".join(steered.archshift("status", environment={"COLUMNS": "300"}).stdout.split())
+        assert f"archshift's policy is not in effect as made in {namespace}: " in words
+        assert said in words
         kubectl("rollout", "restart", "deployment", f"--namespace={namespace}")
         cluster.wait_until_settled(namespace)
         went_well(steered.up())

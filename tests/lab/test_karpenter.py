@@ -14,6 +14,7 @@ import yaml
 from archshift.nodes.node_pools import API_VERSION, manifest
 from archshift.settings.stack import load
 from lab.control_plane import PROJECT, Lab, LabError
+from lab.restarts import read_pods, restarted
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.exact import RAMP, expect_exact, fleet, own_rules, specs
@@ -27,7 +28,8 @@ from tests.lab.guard_matrix import (
     legacy,
     stopped_by,
 )
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, wait_for
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, stateful_set, wait_for
+from tests.lab.ordinary import planned_rows, went_well
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -107,6 +109,33 @@ def test_a_ramp_from_no_node_at_all_is_exact_at_every_step_and_leaves_no_trace(
     assert (refresh.exit_code, refresh.changes) == (0, {}), refresh.output
     gone = stack.destroy("--run-program")
     assert gone.succeeded, gone.output
+    assert specs(cluster, namespace) == before
+    assert cluster.all_of("nodepools") == []
+
+
+def test_at_admission_a_step_restarts_what_moves_to_nodes_that_karpenter_makes(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """From no node at all; room is made before pods move, no template changes, and nothing is left."""
+    configured(stack, namespace, placement="admission")
+    cluster.apply([deployment("web", 8, namespace), deployment("cart", 6, namespace)])
+    cluster.apply(stateful_set("db", 4, namespace))
+    before = specs(cluster, namespace)
+    went_well(stack.config({"arm_ratio": "0.0"}).up())
+    # Nothing moves in this step, so it does not wait for pods that were pending before it.
+    cluster.wait_until_settled(namespace)
+    expect_exact(cluster, stack, namespace, 0.0)
+    for arm_ratio in (0.5, 1.0):
+        pods = read_pods(cluster.lab)
+        went_well(stack.config({"arm_ratio": str(arm_ratio)}).up())
+        expect_exact(cluster, stack, namespace, arm_ratio)
+        again = sum(restarted(row, pods, read_pods(cluster.lab)) for row in planned_rows(stack).values())
+        assert again == 9
+        assert cluster.all_of("pods", "default") == []
+    assert sides(cluster) >= {"arm64"}
+    assert went_well(stack.up()).changes == {}
+    assert specs(cluster, namespace) == before
+    went_well(stack.destroy("--run-program"))
     assert specs(cluster, namespace) == before
     assert cluster.all_of("nodepools") == []
 

@@ -41,7 +41,8 @@ def test_no_pod_is_refused_or_awaits_archshift() -> None:
 
 def test_only_the_creation_of_pods_of_the_namespace_is_looked_at() -> None:
     (rule,) = SPEC["matchConstraints"]["resourceRules"]
-    assert rule == {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    assert rule == {**pods, "scope": "*"}
     labels = SPEC["matchConstraints"]["namespaceSelector"]["matchLabels"]
     assert labels == {"kubernetes.io/metadata.name": "shop"}
 

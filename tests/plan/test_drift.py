@@ -13,7 +13,7 @@ from archshift.cluster.live_placement import LivePlacement
 from archshift.cluster.model import Autoscaler, Inventory, Workload
 from archshift.plan.admission import policy
 from archshift.plan.drift import drift_of
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PolicyAway
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
 from tests.build import deployment, inventory, replica_pod
@@ -134,7 +134,7 @@ def test_what_the_policy_has_besides_workloads_is_drift() -> None:
     data = {"shop": {**wanted_data(plan)["shop"], "others": "all on amd64"}}
     assert drift_of(plan, found, placement(live, others="all on amd64"), data) == ()
     assert drift_of(plan, found, placement(live), data) == ("shop",)
-    gone = replace(plan, without_policy=("shop",))
+    gone = replace(plan, without_policy={"shop": PolicyAway("it was deleted")})
     assert drift_of(gone, found, placement(live, others="all on amd64"), data) == ("shop",)
 
 

@@ -1,6 +1,8 @@
 """Which pods the policy placed, and a fleet without patches."""
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from archshift.plan.planner import make_plan
 from tests.build import MANAGER, deployment, inventory, planned, workload
 from tests.fakes import Live
 
+AWAY = "archshift's policy is not in effect as made in shop"
 OLD, SINCE, NEW = "2026-11-30T13:00:00Z", "2026-11-30T14:00:00Z", "2026-11-30T15:00:00Z"
 
 
@@ -45,7 +48,7 @@ def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> N
         }
     )
     plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, placing({}), "dev")
-    assert (plan.unplaced, plan.older, plan.without_policy) == ({"shop/Deployment/cart": 2}, 3, ())
+    assert (plan.unplaced, plan.older, plan.without_policy) == ({"shop/Deployment/cart": 2}, 3, {})
     assert reasons.not_placed(plan.unplaced) == (
         "archshift's policy did not place 2 new pods of shop/Deployment/cart: the policy was away, or the "
         "workload had no entry yet"
@@ -59,16 +62,114 @@ def test_without_a_policy_only_that_is_said() -> None:
     """Before the first update at admission, and after somebody deleted the policy."""
     found = replace(inventory(deployment()), unplaced={"shop/Deployment/cart": (OLD, NEW)})
     plan = make_plan(arm_ratio=0.0, inventory=found, placed_by="admission")
-    assert with_unplaced(plan, found, LivePlacement(), "dev") == replace(plan, without_policy=("shop",))
-    assert reasons.not_placed({}) == reasons.older_than_policy(0) == reasons.policy_away(()) == ""
+    away = with_unplaced(plan, found, LivePlacement(), "dev")
+    assert away == replace(plan, without_policy=away.without_policy)
+    # The first preview shows that the policy is made, and only status says that it is not there yet.
+    assert reasons.policies_away(away.without_policy) == []
+    assert reasons.policies_away(away.without_policy, new=True) == [
+        f"{AWAY}: there is no policy yet, or it was deleted; the next pulumi up repairs it"
+    ]
+    assert reasons.not_placed({}) == reasons.older_than_policy(0) == ""
 
 
 def test_defaults_of_the_api_server_are_no_change_of_the_policy() -> None:
     plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
     live = placing({"Deployment.pay": "all on arm64"})
-    live.policies["shop"]["spec"]["matchConstraints"] |= {"objectSelector": {}}
-    assert with_unplaced(plan, Inventory(), live, "dev").without_policy == ()
-    assert with_unplaced(plan, Inventory(), live, "prod").without_policy == ("shop",)
+    live.policies["shop"]["spec"]["matchConstraints"] |= {"objectSelector": {}, "excludeResourceRules": []}
+    assert with_unplaced(plan, Inventory(), live, "dev").without_policy == {}
+    assert {*with_unplaced(plan, Inventory(), live, "prod").without_policy} == {"shop"}
+
+
+CONDITION = [{"name": "none", "expression": "false"}]
+SELECTOR = {"matchLabels": {"placed": "no"}}
+POD_RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+
+
+@pytest.mark.parametrize(
+    ("what", "path", "value", "said"),
+    [
+        ("policy", "spec.matchConditions", CONDITION, "spec.matchConditions of its policy"),
+        (
+            "policy",
+            "spec.matchConstraints.excludeResourceRules",
+            [POD_RULE],
+            "spec.matchConstraints.excludeResourceRules of its policy",
+        ),
+        (
+            "policy",
+            "spec.matchConstraints.objectSelector",
+            SELECTOR,
+            "spec.matchConstraints.objectSelector of its policy",
+        ),
+        (
+            "policy",
+            "spec.matchConstraints.namespaceSelector.matchExpressions",
+            [{"key": "steered", "operator": "Exists"}],
+            "spec.matchConstraints.namespaceSelector.matchExpressions of its policy",
+        ),
+        (
+            "policy",
+            "spec.matchConstraints.matchPolicy",
+            "Exact",
+            "spec.matchConstraints.matchPolicy of its policy",
+        ),
+        (
+            "policy",
+            "spec.matchConstraints.resourceRules",
+            [{**POD_RULE, "resourceNames": ["web-0"], "scope": "*"}],
+            "spec.matchConstraints.resourceRules of its policy",
+        ),
+        ("policy", "spec.failurePolicy", "Fail", "spec.failurePolicy of its policy"),
+        ("policy", "spec.reinvocationPolicy", "IfNeeded", "spec.reinvocationPolicy of its policy"),
+        ("policy", "spec.variables", [], "spec.variables of its policy"),
+        ("policy", "spec.mutations", [], "spec.mutations of its policy"),
+        ("policy", "spec.paramKind", {"kind": "ConfigMap"}, "spec.paramKind of its policy"),
+        ("binding", "spec.paramRef", {"name": "x"}, "spec.paramRef of its binding"),
+        (
+            "binding",
+            "spec.matchResources",
+            {"objectSelector": SELECTOR},
+            "spec.matchResources of its binding",
+        ),
+        ("binding", "spec.policyName", "another", "spec.policyName of its binding"),
+    ],
+)
+def test_a_policy_that_somebody_changed_is_not_in_effect(what: str, path: str, value: Any, said: str) -> None:
+    """A field that archshift has set, and one that it leaves out, because each can switch the policy off."""
+    plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
+    live = copy.deepcopy(placing({"Deployment.cart": "all on amd64"}))
+    *parents, last = path.split(".")
+    part: Any = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    away = with_unplaced(plan, Inventory(), live, "dev").without_policy
+    assert reasons.policies_away(away) == [f"{AWAY}: somebody changed {said}; the next pulumi up repairs it"]
+
+
+@pytest.mark.parametrize(("what", "kind"), [("policy", ""), ("binding", "binding")])
+def test_a_policy_that_is_being_deleted_is_not_in_effect_for_long(what: str, kind: str) -> None:
+    """No update ends that, so a person must."""
+    plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
+    live = placing({"Deployment.cart": "all on amd64"})
+    item: Any = {"policy": live.policies, "binding": live.bindings}[what]["shop"]
+    item["metadata"] |= {"deletionTimestamp": NEW, "finalizers": ["ops/keep"]}
+    away = with_unplaced(plan, Inventory(), live, "dev").without_policy
+    assert reasons.policies_away(away) == [
+        f"{AWAY}: its {what} is being deleted, and ops/keep holds it; remove that finalizer with kubectl "
+        f"edit mutatingadmissionpolicy{kind} archshift-placement-dev.shop, and run pulumi up"
+    ]
+
+
+def test_a_second_binding_is_named() -> None:
+    """The API server would change each pod twice. The binding is somebody else's, so a person deletes it."""
+    plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
+    live = replace(placing({"Deployment.cart": "all on amd64"}), doubled={"shop": ("again",)})
+    away = with_unplaced(plan, Inventory(), live, "dev").without_policy
+    assert reasons.policies_away(away) == [
+        f"{AWAY}: again puts the same policy into effect once more; run kubectl delete "
+        "mutatingadmissionpolicybindings again"
+    ]
 
 
 def test_a_policy_with_text_of_another_program_is_no_longer_in_effect() -> None:
@@ -78,7 +179,7 @@ def test_a_policy_with_text_of_another_program_is_no_longer_in_effect() -> None:
     edited = live.policies["shop"]["spec"]["variables"][0]
     edited["expression"] = edited["expression"].replace("pay: all on arm64", "pay: on x86, as ops said!")
     assert live.data["shop"] == {"Deployment.cart": "all on amd64"}
-    assert with_unplaced(plan, Inventory(), live, "dev").without_policy == ("shop",)
+    assert {*with_unplaced(plan, Inventory(), live, "dev").without_policy} == {"shop"}
 
 
 def test_the_advice_is_about_a_step_and_not_about_the_switch() -> None:

@@ -9,7 +9,7 @@ from archshift.cluster.model import Autoscaler, Workload
 from archshift.cluster.pod_fields import Inexact, Template
 from archshift.common.architectures import ARM64
 from archshift.plan import reasons
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PolicyAway
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
 from archshift.plan.rebalancing import rebalancing
@@ -50,6 +50,24 @@ def test_an_exact_workload_is_no_business_of_a_rebalance() -> None:
 )
 def test_what_stays_is_named_with_its_reason(row: object, workload: Workload, why: str) -> None:
     assert left(row, workload) == {CART: why}
+
+
+def test_without_a_policy_no_pod_is_evicted() -> None:
+    """Its successor would come up on any side. Patches need no policy."""
+    away = {"shop": PolicyAway("somebody changed spec.matchConditions of its policy")}
+    for entry, why in (
+        (
+            "4 of 8 on arm64",
+            {
+                CART: "archshift's policy is not in effect as made in shop: somebody changed "
+                "spec.matchConditions of its policy; the next pulumi up repairs it"
+            },
+        ),
+        ("", {}),
+    ):
+        row = replace(BENT, entry=entry)
+        plan = Plan(arm_ratio=0.5, workloads=(row,), without_policy=away)
+        assert rebalancing(plan, inventory(deployment(replicas=10)), {CART: entry})[1] == why
 
 
 def test_a_pod_that_is_missing_is_no_rollout() -> None:

@@ -135,7 +135,9 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
             return
         if settings.cluster and settings.cluster.autoscaler == "cluster-autoscaler":
             yield from run_check("autoscaler", lambda: doctor.check_autoscaler(cluster), "unknown")
-        yield from run_check("placement", lambda: [doctor.check_placement(cluster, settings.placement)])
+        yield from run_check(
+            "placement", lambda: doctor.check_placement(cluster, settings.placement, settings.stack_label)
+        )
         yield from check_rights(cluster, settings)
         yield from run_check("pods", _running(cluster, settings), "unknown", "fix the rights first")
 

@@ -8,7 +8,7 @@ from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.architectures import display
 from archshift.common.text import counted
 from archshift.plan.plan_json import plan_json
-from archshift.plan.reasons import what_happens, what_restarts
+from archshift.plan.reasons import policies_away, what_happens, what_restarts
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
@@ -55,7 +55,7 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
         out.print(plan.untried, style="yellow")
     for blocker in plan.blockers:
         out.print(f"blocks Graviton nodes: {blocker}", style="red")
-    for note in plan.node_notes:
+    for note in (*plan.node_notes, *policies_away(plan.without_policy)):
         out.print(note, style="yellow")
     for shortage in plan.shortages:
         out.print(f"shortage: {shortage}", style="red")

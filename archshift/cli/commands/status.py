@@ -8,7 +8,7 @@ from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.text import counted, joined
 from archshift.plan.plan_json import bends_json, fleet_json, troubles_json
-from archshift.plan.reasons import not_placed, older_than_policy, policy_away
+from archshift.plan.reasons import not_placed, older_than_policy, policies_away
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
@@ -81,7 +81,7 @@ def print_table(plan: "Plan") -> None:
         out.print(str(bend), style="yellow" if bend.causes else "dim")
     for note in plan.node_notes:
         out.print(note, style="yellow")
-    if text := policy_away(plan.without_policy):
+    for text in policies_away(plan.without_policy, new=True):
         out.print(text, style="yellow")
     if text := not_placed(plan.unplaced):
         out.print(text, style="yellow")
