@@ -221,7 +221,7 @@ def workload_of(pods: Sequence[Pod], volumes: Volumes) -> Workload:
         kind=first.owner.kind if first.owner else "Pod",
         name=first.owner.name if first.owner else first.name,
         replicas=len(pods),
-        template=Template(spec=first.rules),
+        template=replace(first.template, labels=first.labels),
         # The pods may differ, so keep room for the largest.
         requests=reduce(Resources.largest, (pod.requests for pod in pods)),
         tolerations=tuple(first.rules.get("tolerations") or ()),

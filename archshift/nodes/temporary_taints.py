@@ -18,6 +18,8 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/disrupting",
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
+    # https://github.com/atlassian/escalator: the node is about to be removed.
+    "atlassian.com/escalator",
     # The AWS cloud provider sets it while a volume is stuck in the state "attaching".
     "NodeWithImpairedVolumes",
 })  # fmt: skip
@@ -41,10 +43,15 @@ TEMPORARY_DOMAINS: Final = frozenset({
 })  # fmt: skip
 
 TEMPORARY_NAMES: Final = (
-    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])"
+    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing|bootstrapping"
+    r"|drain|draining|maintenance|remediation|out[-_]of[-_]service|quarantined?|rebooting)($|[-_.])"
 )
-"""What the name of a start-up taint contains, in any domain: ``node.cilium.io/agent-not-ready``,
-``ebs.csi.aws.com/agent-not-ready``, ``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``."""
+"""What the name of a temporary taint contains, in any domain.
+
+Start-up taints: ``node.cilium.io/agent-not-ready``, ``ebs.csi.aws.com/agent-not-ready``,
+``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``. Operators that repair or empty nodes:
+``medik8s.io/drain``, ``medik8s.io/remediation``. A node with such a taint gives no room, as long as it lasts.
+"""
 
 _NAME: Final = re.compile(TEMPORARY_NAMES, re.IGNORECASE)
 

@@ -49,7 +49,8 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/disrupting",
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
-    "NodeWithImpairedVolumes",
+    "atlassian.com/escalator",
+        "NodeWithImpairedVolumes",
 })  # fmt: skip
 TEMPORARY_DOMAINS: Final = frozenset({
     "node.kubernetes.io",
@@ -62,7 +63,8 @@ TEMPORARY_DOMAINS: Final = frozenset({
     "nidhogg.uswitch.com",
 })  # fmt: skip
 TEMPORARY_NAMES: Final = re.compile(
-    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])",
+    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing|bootstrapping"
+    r"|drain|draining|maintenance|remediation|out[-_]of[-_]service|quarantined?|rebooting)($|[-_.])",
     re.IGNORECASE,
 )
 

@@ -42,6 +42,12 @@ from archshift_rules import capacity
         "nidhogg.uswitch.com/kube-system.node-local-dns",
         "example.com/dns-not-ready",
         "agent-notready",
+        "medik8s.io/drain",
+        "medik8s.io/remediation",
+        "kubevirt.io/drain",
+        "atlassian.com/escalator",
+        "example.com/maintenance",
+        "example.com/node-bootstrapping",
     ],
 )
 def test_a_state_of_a_node_is_temporary(key: str) -> None:
@@ -62,6 +68,7 @@ def test_a_state_of_a_node_is_temporary(key: str) -> None:
         "karpenter.sh/capacity-type",
         "example.com/ready",
         "knot-ready",
+        "example.com/drains",
         "node.kubernetes.io",
         "CriticalAddonsOnly",
         "archshift/arm64",
