@@ -12,7 +12,7 @@ from typing import Final
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import excludes_linux, pinned_architecture
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, display
+from archshift.common.architectures import AMD64, ARCHITECTURES, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
