@@ -18,8 +18,11 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/disrupting",
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
-    # https://github.com/atlassian/escalator: the node is about to be removed.
+    # Operators that remove, empty or repair nodes: https://github.com/atlassian/escalator, https://www.medik8s.io
     "atlassian.com/escalator",
+    "medik8s.io/drain",
+    "medik8s.io/remediation",
+    "kubevirt.io/drain",
     # The AWS cloud provider sets it while a volume is stuck in the state "attaching".
     "NodeWithImpairedVolumes",
 })  # fmt: skip
@@ -43,14 +46,13 @@ TEMPORARY_DOMAINS: Final = frozenset({
 })  # fmt: skip
 
 TEMPORARY_NAMES: Final = (
-    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing|bootstrapping"
-    r"|drain|draining|maintenance|remediation|out[-_]of[-_]service|quarantined?|rebooting)($|[-_.])"
+    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])"
 )
 """What the name of a temporary taint contains, in any domain.
 
 Start-up taints: ``node.cilium.io/agent-not-ready``, ``ebs.csi.aws.com/agent-not-ready``,
-``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``. Operators that repair or empty nodes:
-``medik8s.io/drain``, ``medik8s.io/remediation``. A node with such a taint gives no room, as long as it lasts.
+``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``. No word for
+emptying a node is here, because administrators name lasting taints so.
 """
 
 _NAME: Final = re.compile(TEMPORARY_NAMES, re.IGNORECASE)

@@ -50,6 +50,9 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
     "atlassian.com/escalator",
+    "medik8s.io/drain",
+    "medik8s.io/remediation",
+    "kubevirt.io/drain",
         "NodeWithImpairedVolumes",
 })  # fmt: skip
 TEMPORARY_DOMAINS: Final = frozenset({
@@ -63,8 +66,7 @@ TEMPORARY_DOMAINS: Final = frozenset({
     "nidhogg.uswitch.com",
 })  # fmt: skip
 TEMPORARY_NAMES: Final = re.compile(
-    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing|bootstrapping"
-    r"|drain|draining|maintenance|remediation|out[-_]of[-_]service|quarantined?|rebooting)($|[-_.])",
+    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])",
     re.IGNORECASE,
 )
 

@@ -46,8 +46,6 @@ from archshift_rules import capacity
         "medik8s.io/remediation",
         "kubevirt.io/drain",
         "atlassian.com/escalator",
-        "example.com/maintenance",
-        "example.com/node-bootstrapping",
     ],
 )
 def test_a_state_of_a_node_is_temporary(key: str) -> None:
@@ -68,7 +66,8 @@ def test_a_state_of_a_node_is_temporary(key: str) -> None:
         "karpenter.sh/capacity-type",
         "example.com/ready",
         "knot-ready",
-        "example.com/drains",
+        "drain",
+        "example.com/maintenance",
         "node.kubernetes.io",
         "CriticalAddonsOnly",
         "archshift/arm64",
