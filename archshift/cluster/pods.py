@@ -223,8 +223,23 @@ def _images(item: Mapping[str, Any]) -> str:
 
 def _placement(pod_spec: Mapping[str, Any]) -> str:
     """Return the fields that decide where a pod may run, as JSON. Pods of one owner give the same text."""
-    kept = ("nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "os")
-    return _as_json({key: pod_spec[key] for key in kept if pod_spec.get(key)})
+    kept = ("nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "os", "hostNetwork")
+    placement = {key: pod_spec[key] for key in kept if pod_spec.get(key)}
+    for group in ("containers", "initContainers"):
+        # A port of the node is a rule too: two pods with one port never share a node.
+        with_ports = [
+            {key: container[key] for key in ("ports", "restartPolicy") if key in container}
+            for container in pod_spec.get(group) or ()
+            if _takes_host_port(container, pod_spec)
+        ]
+        if with_ports:
+            placement[group] = with_ports
+    return _as_json(placement)
+
+
+def _takes_host_port(container: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> bool:
+    ports = container.get("ports") or ()
+    return bool(ports) and bool(pod_spec.get("hostNetwork") or any(port.get("hostPort") for port in ports))
 
 
 _as_json = json.JSONEncoder(sort_keys=True).encode

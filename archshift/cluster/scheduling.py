@@ -91,9 +91,24 @@ def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
     if toleration.get("effect") not in (None, "", taint.effect):
         return False
     key = toleration.get("key")
-    if toleration.get("operator") == "Exists":
-        return key in (None, "", taint.key)
-    return key == taint.key and toleration.get("value", "") == taint.value
+    match toleration.get("operator") or "Equal":
+        case "Exists":
+            return key in (None, "", taint.key)
+        case "Equal":
+            return key == taint.key and toleration.get("value", "") == taint.value
+        case ("Gt" | "Lt") as operator if key == taint.key:
+            return _compares(taint.value, operator, toleration.get("value", ""))
+    # A newer Kubernetes may have other operators. The pod may not fit, so it counts as not fitting.
+    return False
+
+
+def _compares(value: str, operator: str, bound: str) -> bool:
+    """Return whether a number is above (``Gt``) or below (``Lt``) a bound; False if one is no number."""
+    try:
+        number, limit = int(value), int(bound)
+    except ValueError:
+        return False
+    return number > limit if operator == "Gt" else number < limit
 
 
 def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mapping[str, Any]]) -> bool:
@@ -157,10 +172,6 @@ def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
         case "DoesNotExist":
             return value is None
         case "Gt" | "Lt":
-            try:
-                number, bound = int(value or ""), int(values[0])
-            except (ValueError, IndexError):
-                return False
-            return number > bound if operator == "Gt" else number < bound
+            return _compares(value or "", operator, next(iter(values), ""))
     # A newer Kubernetes may have other operators. The pod may not fit, so it counts as not fitting.
     return False

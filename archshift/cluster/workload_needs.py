@@ -216,12 +216,16 @@ def workload_of(pods: Sequence[Pod], volumes: Volumes) -> Workload:
     """
     first = pods[0]
     each = tuple(volumes.of_claims(pod.namespace, pod.claims) for pod in pods)
+    template = replace(first.template, labels=first.labels)
+    if first.runs_to_end or not first.owner:
+        # Nobody starts such a pod again, so it needs its companions no more. They must not stay for it.
+        template = replace(template, affinity=())
     return Workload(
         namespace=first.namespace,
         kind=first.owner.kind if first.owner else "Pod",
         name=first.owner.name if first.owner else first.name,
         replicas=len(pods),
-        template=Template(spec=first.rules),
+        template=template,
         # The pods may differ, so keep room for the largest.
         requests=reduce(Resources.largest, (pod.requests for pod in pods)),
         tolerations=tuple(first.rules.get("tolerations") or ()),

@@ -1,7 +1,9 @@
 """Kubernetes quantities: ``100m`` of a vCPU, ``1.5Gi`` of memory. Pure.
 
 lightkube has the same function, but it also loads an HTTP client and typed models. They took a quarter of the
-start of ``archshift plan``. tests/common/test_quantity.py checks that both give the same results.
+start of ``archshift plan``. tests/common/test_quantity.py checks that both give the same results, apart from
+what only the API server reads: millionths (``500u``), billionths (``500n``) and ``1E3``
+(k8s.io/apimachinery/pkg/api/resource, suffix.go).
 """
 
 import re
@@ -10,10 +12,12 @@ from functools import lru_cache
 from typing import Final
 
 _QUANTITY: Final = re.compile(
-    r"(?P<number>[+-]?\d+(?:[.]\d*)?(?:e[+-]?\d+)?|[.]\d+(?:e[+-]?\d+)?)(?P<suffix>.*)"
+    r"(?P<number>[+-]?\d+(?:[.]\d*)?(?:[eE][+-]?\d+)?|[.]\d+(?:[eE][+-]?\d+)?)(?P<suffix>.*)"
 )
 
 _SUFFIXES: Final = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
     "m": Decimal("0.001"),
     "": Decimal(1),
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPEZY", 1)},

@@ -18,6 +18,11 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/disrupting",
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
+    # Operators that remove, empty or repair nodes: https://github.com/atlassian/escalator, https://www.medik8s.io
+    "atlassian.com/escalator",
+    "medik8s.io/drain",
+    "medik8s.io/remediation",
+    "kubevirt.io/drain",
     # The AWS cloud provider sets it while a volume is stuck in the state "attaching".
     "NodeWithImpairedVolumes",
 })  # fmt: skip
@@ -43,8 +48,12 @@ TEMPORARY_DOMAINS: Final = frozenset({
 TEMPORARY_NAMES: Final = (
     r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])"
 )
-"""What the name of a start-up taint contains, in any domain: ``node.cilium.io/agent-not-ready``,
-``ebs.csi.aws.com/agent-not-ready``, ``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``."""
+"""What the name of a temporary taint contains, in any domain.
+
+Start-up taints: ``node.cilium.io/agent-not-ready``, ``ebs.csi.aws.com/agent-not-ready``,
+``cni.istio.io/not-ready``, ``node.cluster.x-k8s.io/uninitialized``. No word for
+emptying a node is here, because administrators name lasting taints so.
+"""
 
 _NAME: Final = re.compile(TEMPORARY_NAMES, re.IGNORECASE)
 

@@ -12,7 +12,7 @@ from typing import Final
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import excludes_linux, pinned_architecture
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, display
+from archshift.common.architectures import AMD64, ARCHITECTURES, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
@@ -158,8 +158,8 @@ def most_pods(workload: Workload) -> int:
 
 def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None, only_x86: OnlyX86) -> str:
     pinned = pinned_architecture(workload.template)
-    if pinned and pinned[0] == ARM64 and workload.settled:
-        return ""  # none of its pods can run on x86, whatever its images are
+    if pinned and AMD64 not in pinned[0].split(",") and workload.settled:
+        return ""  # none of its pods can run on x86, whatever its images are: arm64, s390x
     if verdict is None or not verdict.runs_on_arm64:
         return why_not(verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ()))
     if verdict.verdict == ARM64_ONLY:

@@ -104,7 +104,7 @@ def with_companions(
     drafts: Sequence[Draft], steering: "Steering", inventory: Inventory, nodes: Sequence[Node]
 ) -> list[Draft]:
     """Return the drafts, with workloads tied together that must run beside each other."""
-    if not any(workload.template.affinity for workload in inventory.workloads.values()):
+    if not any(workload.template.affinity for workload in _everything(inventory)):
         return [*drafts]
     members = [
         Member(

@@ -49,7 +49,11 @@ TEMPORARY_KEYS: Final = frozenset({
     "karpenter.sh/disrupting",
     "karpenter.sh/unregistered",
     "karpenter.sh/rebooting",
-    "NodeWithImpairedVolumes",
+    "atlassian.com/escalator",
+    "medik8s.io/drain",
+    "medik8s.io/remediation",
+    "kubevirt.io/drain",
+        "NodeWithImpairedVolumes",
 })  # fmt: skip
 TEMPORARY_DOMAINS: Final = frozenset({
     "node.kubernetes.io",

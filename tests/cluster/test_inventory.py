@@ -917,3 +917,80 @@ def test_host_ports_of_a_template() -> None:
     found = inventory(fake).workloads
     ports = {one.name: sorted(one.template.host_ports) for one in found.values()}
     assert ports == {"cart": ["TCP/443", "UDP/53"], "own": ["TCP/443", "TCP/90", "UDP/53"]}
+
+
+def _apart_from(app: str) -> Json:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": app}}}
+    return {"affinity": {"podAntiAffinity": {REQUIRED: [term]}}}
+
+
+def _with_port(spec: Json, port: int) -> Json:
+    container = {"name": "app", "image": "registry.example/app:1", "ports": [{"containerPort": port}]}
+    return {**spec, "hostNetwork": True, "containers": [container]}
+
+
+FOREIGN = {
+    "port": (_with_port({}, 9092), {}, _with_port({}, 9092)),
+    "sidecar's port": (
+        _with_port({}, 9092),
+        {},
+        {
+            "containers": [{"name": "app", "image": "registry.example/app:1"}],
+            "initContainers": [
+                {
+                    "name": "proxy",
+                    "image": "registry.example/proxy:1",
+                    "restartPolicy": "Always",
+                    "ports": [{"containerPort": 1, "hostPort": 9092}],
+                }
+            ],
+        },
+    ),
+    "ours refuses theirs": (_apart_from("broker"), {"app": "broker"}, {}),
+    "theirs refuses ours": ({}, {}, _apart_from("cart")),
+}
+
+
+@pytest.mark.parametrize("place", ["StrimziPodSet", None])
+@pytest.mark.parametrize("case", FOREIGN)
+def test_pods_without_a_known_template_keep_others_away(case: str, place: str | None) -> None:
+    """An operator's pod, or a bare one, takes the only Graviton node; without it the workload moves."""
+    ours, labels, theirs = FOREIGN[case]
+    broker = pod("broker-0", "arm", owner=(place, "broker") if place else None, labels=labels)
+    broker["spec"] = {**broker["spec"], **theirs}
+    answers = []
+    for pods in ([broker], []):
+        found = read_inventory(
+            cluster(
+                deployments=[workload(replicas=1, pod_spec=ours)],
+                nodes=[node("arm"), node("x86", "amd64")],
+                pods=pods,
+            ),
+            Discovery(),
+            MANAGER,
+            with_unsteered=True,
+        )
+        (row,) = make_plan(arm_ratio=1.0, inventory=found).workloads
+        answers.append((row.wanted, "must stay apart" in row.reason))
+    assert answers == [(0, True), (1, False)]
+
+
+@pytest.mark.parametrize(("ends", "on_graviton"), [(False, 0), (True, 2)])
+def test_only_a_lasting_pod_keeps_its_companions(ends: bool, on_graviton: int) -> None:
+    """An operator starts its pod again beside the cart; the pod of a Job is gone soon."""
+    beside = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "cart"}}}
+    agent = pod("agent-0", "x86", owner=("Job" if ends else "StrimziPodSet", "agent"))
+    agent["spec"]["affinity"] = {"podAffinity": {REQUIRED: [beside]}}
+    agent["spec"]["restartPolicy"] = "Never" if ends else "Always"
+    found = read_inventory(
+        cluster(
+            deployments=[workload(replicas=2)],
+            nodes=[node("arm"), node("x86", "amd64")],
+            pods=[agent],
+        ),
+        Discovery(),
+        MANAGER,
+        with_unsteered=True,
+    )
+    (row,) = make_plan(arm_ratio=1.0, inventory=found).workloads
+    assert row.wanted == on_graviton

@@ -94,6 +94,27 @@ def test_a_node_selector_needs_every_label(selector: dict[str, str] | None, matc
     assert admits(NODE, selector, None) is matches
 
 
+@pytest.mark.parametrize(
+    ("value", "operator", "bound", "tolerates"),
+    [
+        ("950", "Gt", "900", True),
+        ("950", "Gt", "950", False),
+        ("950", "Gt", "990", False),
+        ("950", "Lt", "990", True),
+        ("950", "Lt", "950", False),
+        ("high", "Gt", "900", False),
+        ("950", "Gt", "", False),
+        ("950", "Like", "950", False),
+    ],
+)
+def test_a_toleration_can_compare_numbers(value: str, operator: str, bound: str, tolerates: bool) -> None:
+    """Kubernetes 1.35 has Gt and Lt; whatever comes next is never a yes."""
+    taint = Taint(key="example.com/sla", value=value)
+    toleration = {"key": "example.com/sla", "operator": operator, "value": bound}
+    assert (untolerated([taint], [toleration]) == []) is tolerates
+    assert untolerated([taint], [{**toleration, "key": "other"}]) == [taint]
+
+
 TAINT = Taint(key="dedicated", value="batch", effect="NoSchedule")
 
 

@@ -42,6 +42,10 @@ from archshift_rules import capacity
         "nidhogg.uswitch.com/kube-system.node-local-dns",
         "example.com/dns-not-ready",
         "agent-notready",
+        "medik8s.io/drain",
+        "medik8s.io/remediation",
+        "kubevirt.io/drain",
+        "atlassian.com/escalator",
     ],
 )
 def test_a_state_of_a_node_is_temporary(key: str) -> None:
@@ -62,6 +66,8 @@ def test_a_state_of_a_node_is_temporary(key: str) -> None:
         "karpenter.sh/capacity-type",
         "example.com/ready",
         "knot-ready",
+        "drain",
+        "example.com/maintenance",
         "node.kubernetes.io",
         "CriticalAddonsOnly",
         "archshift/arm64",

@@ -142,6 +142,16 @@ def test_what_pins_arm64_cannot_need_x86(pod_spec: Json, verdict: Verdict) -> No
     assert reasons(cluster(deployments=[workload(pod_spec=pod_spec)]), verdict) == {}
 
 
+@pytest.mark.parametrize("arch", ["s390x", "ppc64le", "arm"])
+def test_what_pins_a_third_architecture_cannot_need_x86(arch: str) -> None:
+    """Neither by its own pin nor by an image without arm64: no x86 node ever ran it."""
+    by_selector = workload(pod_spec={"nodeSelector": {ARCH: arch}})
+    by_affinity = workload(pod_spec={"affinity": arch_in(arch)})
+    for item in (by_selector, by_affinity):
+        for verdict in (MULTI_ARCH, UNKNOWN):
+            assert reasons(cluster(deployments=[item]), verdict) == {}
+
+
 def test_what_is_still_moving_to_arm64_needs_x86() -> None:
     """Until its rollout is over, pods without the pin are where they were."""
     moving = workload(pod_spec={"nodeSelector": {ARCH: "arm64"}}, settled=False)
