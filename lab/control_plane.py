@@ -186,8 +186,8 @@ class Lab:
         """The complete environment for a program that works on this lab."""
         # Another project's active virtual environment must not replace this project's.
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        # The engine's plugin for Kubernetes writes the kubeconfig, with the lab's key, to a temporary file at each
-        # run, and leaves it there. In the lab's directory it goes with the lab.
+        # The engine's plugin for Kubernetes writes the kubeconfig, with the lab's key, to a temporary file at
+        # each run, and leaves it there. In the lab's directory it goes with the lab.
         temporary = self.directory / "tmp"
         temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         return {"TMPDIR": str(temporary), **inherited, **self.environment()}

@@ -1,5 +1,6 @@
 """Stand-ins for the plugins of AWS, which cannot be built here; the real engine talks to them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,9 +14,17 @@ def install_plugins(folder: Path, *names: str) -> Path:
         folder: Made if it is not there.
         names: Modules of this package: ``aws``, ``eks``.
     """
+    # Imported here: the plugins import this package too.
+    from tests.standins.aws import INPUTS, input_names
+
     folder.mkdir(exist_ok=True)
+    inputs = folder / "aws-inputs.json"
+    inputs.write_text(json.dumps(input_names()))
     for name in names:
         plugin = folder / f"pulumi-resource-{name}"
-        plugin.write_text(f'#!/bin/sh\ncd {_PROJECT}\nexec {sys.executable} -m tests.standins.{name} "$@"\n')
+        plugin.write_text(
+            f"#!/bin/sh\ncd {_PROJECT}\n"
+            f'{INPUTS}={inputs} exec {sys.executable} -m tests.standins.{name} "$@"\n'
+        )
         plugin.chmod(0o755)
     return folder
