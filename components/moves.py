@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pulumi
 
+from archshift.actions.leave_patches import leave_patches
 from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult, incomplete_workloads
@@ -24,12 +26,16 @@ def moving_namespaces(plan: Plan) -> frozenset[str]:
     return frozenset(
         row.namespace
         for row in plan.workloads
-        if _may_move(row) and (row.restarted_pods or (row.wanted and row.graviton and row.key in failing))
+        if _leaves_patches(row)
+        or (_may_move(row) and (row.restarted_pods or (row.wanted and row.graviton and row.key in failing)))
     )
 
 
+def _leaves_patches(row: PlannedWorkload) -> bool:
+    return bool(row.entry and row.patch_goes)
+
+
 def _may_move(row: PlannedWorkload) -> bool:
-    # A workload that loses its patch rolls out by that, at the end of the update.
     return bool(row.entry and row.wanted is not None and not row.patch_goes)
 
 
@@ -72,22 +78,47 @@ def await_moves(
             # Pods that waited for a node may land anywhere.
             if row.restarted_pods or row.key in incomplete
         ]
-        if not rows:
+        leaving = [row for row in plan.workloads if row.namespace in entered and _leaves_patches(row)]
+        if not (rows or leaving):
             return StepResult()
         time.sleep(SEEN_SECONDS)
+
+        def say(text: str) -> None:
+            engine_text.info(text, ephemeral=True)
+
         with connect(kube_context) as cluster:
-            return move_pods(
+            left = leave_patches(
                 cluster,
-                rows,
+                leaving,
+                field_manager=field_manager,
+                stack_label=stack_label,
+                limits=limits,
+                incomplete=incomplete,
+                say=say,
+            )
+            # The rollouts placed their pods by the entries. What is not exact yet is moved with the others.
+            stay = [
+                replace(row, patch_goes=False, restarts=False)
+                for row in leaving
+                if row.wanted is not None and row.key not in {**left.failures, **left.notes}
+            ]
+            moved = move_pods(
+                cluster,
+                [*rows, *stay],
                 stack_label=stack_label,
                 field_manager=field_manager,
                 limits=limits,
-                incomplete=incomplete,
+                incomplete=incomplete | {row.key for row in stay},
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
-                say=lambda text: engine_text.info(text, ephemeral=True),
+                say=say,
             )
+        return StepResult(
+            failures={**left.failures, **moved.failures},
+            notes={**left.notes, **moved.notes},
+            inexact={**left.inexact, **moved.inexact},
+        )
 
     async def after(outputs: list[bool | None]) -> StepResult:
         entered = frozenset(name for name, done in zip(namespaces, outputs, strict=True) if done)

@@ -115,6 +115,8 @@ class PlannedWorkload:
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
         autoscaled: Whether an autoscaler changes its replicas.
+        near: Whether it is not exact, but in the interval that the rule of an autoscaled workload promises.
+            An update does not touch it then. Only with ``placement: patches``.
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
@@ -144,6 +146,7 @@ class PlannedWorkload:
     forced: bool = False
     reclaimed: bool = False
     autoscaled: bool = False
+    near: bool = False
     reachable: tuple[float, float] | None = None
     verdict: WorkloadVerdict | None = None
 
@@ -349,6 +352,11 @@ class Plan:
     def exact(self) -> bool:
         """Whether every workload has its wanted number of pods on Graviton."""
         return all(workload.exact for workload in self.workloads)
+
+    @property
+    def reached(self) -> bool:
+        """Whether every workload is exact, or as near its share as an update brings it."""
+        return all(workload.exact or workload.near for workload in self.workloads)
 
     @property
     def in_trouble(self) -> bool:

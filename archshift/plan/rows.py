@@ -215,8 +215,14 @@ def _patched(
         side = row.lacking
         if target.scaling and is_near(row, template):
             # So near is all that the rule promises, also after another rollout.
+            evictable = workload.most_away > 0
+            came_back = evictable and tried_before(template, row.graviton, inventory.nodes, side)
             row = replace(
-                row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
+                row,
+                near=True,
+                reason=joined(row.reason, reasons.CAME_BACK)
+                if came_back
+                else reasons.near(row.reason, row.moves, side, evictable=evictable),
             )
         elif tried_before(template, row.graviton, inventory.nodes, side):
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))

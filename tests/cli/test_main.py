@@ -36,6 +36,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
                 "wanted": None,
                 "graviton": 0,
                 "exact": True,
+                "near": False,
                 "reason": "a DaemonSet: runs on every node that it selects",
             },
             {
@@ -44,6 +45,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
                 "wanted": 2,
                 "graviton": 2,
                 "exact": True,
+                "near": False,
                 "reason": "",
             },
             {
@@ -52,6 +54,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
                 "wanted": None,
                 "graviton": 0,
                 "exact": True,
+                "near": False,
                 "reason": BLOCKED,
             },
         ],

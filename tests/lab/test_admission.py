@@ -174,7 +174,7 @@ def test_from_patches_to_admission_and_back(cluster: Cluster, stack: Stack, name
     went_well(stack.up())
     before = expect_exact(cluster, stack, namespace, 0.4)
     went_well(stack.config({"placement": "admission"}).up())
-    cluster.wait_until_settled(namespace)
+    # The update waited for the rollouts: nothing is left to wait for.
     assert expect_exact(cluster, stack, namespace, 0.4) == before
     assert {
         item["metadata"]["name"]: item["spec"] for item in cluster.all_of("deployments", namespace)
@@ -184,4 +184,6 @@ def test_from_patches_to_admission_and_back(cluster: Cluster, stack: Stack, name
     cluster.wait_until_settled(namespace)
     assert expect_exact(cluster, stack, namespace, 0.4) == before
     assert "archshift" not in cluster.lab.kubectl("get", "mutatingadmissionpolicies", "--output=name")
+    went_well(stack.config({"placement": "admission", "arm_ratio": "0.7"}).up())
+    expect_exact(cluster, stack, namespace, 0.7)
     went_well(stack.destroy())

@@ -429,5 +429,6 @@ def _row(
         "wanted": wanted,
         "graviton": graviton,
         "exact": exact,
+        "near": False,
         "reason": reason,
     }

@@ -9,12 +9,13 @@ from lab.control_plane import PROJECT
 from lab.demo import STEPS, fleet_line, restarts_line, step_table
 from lab.picture import PictureError, draw, frames
 
-ROW = {"replicas": 4, "wanted": 2, "graviton": 2, "exact": True}
+ROW = {"replicas": 4, "wanted": 2, "graviton": 2, "exact": True, "near": False}
 REPORT = {
     "fleet": {"pods": 8, "wanted": 4, "graviton": 2, "all_pods": 9},
     "workloads": [
         {"workload": "shop/Deployment/a<b>", **ROW},
         {"workload": "shop/Deployment/cart", **ROW, "graviton": 0, "exact": False},
+        {"workload": "shop/Deployment/search", **ROW, "graviton": 1, "exact": False, "near": True},
     ],
 }
 TABLE = step_table(REPORT, {"shop/Deployment/cart": 4.2}, {}, {})
@@ -45,7 +46,7 @@ def test_each_part_of_the_output_is_a_frame() -> None:
     assert audit.lines[0] == "=== before the first step: which images run on arm64?"
     assert audit.lines[-1] == "1 of 2 images run on arm64, 0 unknown; 1 of 2 workloads can move"
     assert audit.fleet is None
-    assert step.lines[2:5] == tuple(TABLE.splitlines())
+    assert step.lines[2:6] == tuple(TABLE.splitlines())
     assert step.lines[-1] == "4 pods had to move; the step restarted 4 pods, 1.0 for each of them"
     assert not any("left alone" in line or "steps in" in line for line in step.lines)
     assert step.fleet == (2, 8)

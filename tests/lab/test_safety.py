@@ -151,7 +151,8 @@ def test_an_autoscaled_workload_near_its_share_is_shown_and_not_restarted(
     there = cluster.graviton_counts(namespace)["Deployment/web"]
     assert 14 <= there <= 18
     drifted = stack.archshift("status")
-    assert drifted.returncode == (0 if there == 16 else 3)
+    assert drifted.returncode == 0
+    assert ("near its share" in drifted.stdout) == (there != 16)
     assert f"fleet at 0.8: {there} of 20 movable pods on Graviton" in drifted.stdout
     before = cluster.pod_nodes(namespace)
     step = stack.up()

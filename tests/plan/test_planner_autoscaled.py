@@ -8,7 +8,7 @@ import pytest
 from archshift.cluster.entries import Entry
 from archshift.cluster.model import Autoscaler, Workload
 from archshift.cluster.ownership import FieldOwner
-from archshift.cluster.pod_fields import Template, read_fields
+from archshift.cluster.pod_fields import Inexact, Template, read_fields
 from archshift.cluster.pods import Pod
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.images.verdict import UNKNOWN
@@ -62,14 +62,25 @@ def test_an_update_restarts_no_autoscaled_workload_that_is_near_its_share(
 ) -> None:
     """With patches. After another rollout it would be just as near."""
     row = plan_row(replace(patched(10), replicas=replicas), graviton)
-    assert (row.restarts, row.applied) == (restarts, True)
+    assert (row.restarts, row.applied, row.near) == (restarts, True, not restarts and not row.exact)
     near = "archshift rebalance evicts only these"
     assert (near in row.reason) == (not restarts and not row.exact)
 
 
+def test_pods_that_came_back_are_not_promised_to_move() -> None:
+    """The last evictions ended at this number, and since then nothing is different."""
+    one = patched(10)
+    tried = replace(one.template, inexact=Inexact(one.template.revision, 7, 1))
+    row = plan_row(replace(one, template=tried), 7)
+    assert (row.restarts, row.near) == (False, True)
+    assert row.reason.endswith(
+        "the scheduler sent its evicted pods back; archshift tries again when pods or nodes change"
+    )
+
+
 def test_limits_that_let_no_pod_be_away_need_the_restart_that_the_reason_names() -> None:
     row = plan_row(replace(patched(10), most_away=0), 7)
-    assert (row.restarts, row.moves) == (False, 1)
+    assert (row.restarts, row.moves, row.near) == (False, 1, True)
     assert row.reason.endswith("archshift rebalance --restart does that")
 
 

@@ -21,7 +21,7 @@ def add_command(commands: Commands) -> None:
         "pods and stuck rollouts. Read-only.",
         example="archshift status --json",
         exits={
-            0: "every workload has its planned pods on Graviton, and all pods have a node",
+            0: "every workload has its planned pods on Graviton, or is near its share; all pods have a node",
             EXIT_INEXACT: "a workload does not have its planned pods on Graviton",
             EXIT_TROUBLE: "a pod of a placed workload is pending, or its rollout is stuck; counts may differ",
         },

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         print_table(result)
     if result.plan.in_trouble:
         return EXIT_TROUBLE
-    return 0 if result.plan.exact else EXIT_INEXACT
+    return 0 if result.plan.reached else EXIT_INEXACT
 
 
 def _say(text: str) -> None:
@@ -195,8 +195,11 @@ def _direction(surplus: Surplus) -> str:
 
 def _summary(result: Result) -> str:
     moves = sum(surplus.moves for surplus in result.surplus.values())
-    inexact = sum(not row.exact for row in result.plan.workloads)
-    if result.dry_run:
-        return f"{counted(moves, 'pod')} would be evicted" if inexact else "every workload is exact"
-    rest = f"{counted(inexact, 'workload')} not exact" if inexact else "every workload is exact"
-    return f"{counted(result.evicted, 'pod')} evicted; {rest}"
+    inexact = [row for row in result.plan.workloads if not row.exact]
+    near = sum(row.near for row in inexact)
+    if result.dry_run and inexact:
+        return f"{counted(moves, 'pod')} would be evicted"
+    parts = [f"{counted(len(inexact) - near, 'workload')} not exact" if len(inexact) > near else ""]
+    parts.append(f"{counted(near, 'workload')} near the share" if near else "")
+    rest = ", ".join(part for part in parts if part) or "every workload is exact"
+    return rest if result.dry_run else f"{counted(result.evicted, 'pod')} evicted; {rest}"

@@ -12,7 +12,7 @@ from archshift.plan.reasons import not_placed, older_than_policy, policy_away
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
-    from archshift.plan.model import Plan
+    from archshift.plan.model import Plan, PlannedWorkload
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
         print_table(plan)
     if plan.in_trouble:
         return EXIT_TROUBLE
-    return 0 if plan.exact else EXIT_INEXACT
+    return 0 if plan.reached else EXIT_INEXACT
 
 
 def as_json(plan: "Plan") -> dict[str, Any]:
@@ -42,6 +42,7 @@ def as_json(plan: "Plan") -> dict[str, Any]:
                 "wanted": row.wanted,
                 "graviton": row.graviton,
                 "exact": row.exact,
+                "near": row.near,
                 "reason": row.reason,
             }
             for row in plan.workloads
@@ -57,13 +58,23 @@ def as_json(plan: "Plan") -> dict[str, Any]:
     }
 
 
+def _remark(row: "PlannedWorkload") -> tuple[str, str | None]:
+    if row.exact:
+        return row.reason, None
+    return (
+        (joined("near its share", row.reason), None)
+        if row.near
+        else (joined("not exact", row.reason), "yellow")
+    )
+
+
 def print_table(plan: "Plan") -> None:
     """Print the status for a person."""
     out = print_workloads(
         plan,
         ("WANTED", "GRAVITON", ""),
         lambda row: (row.wanted, row.graviton),
-        lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
+        _remark,
     )
     print_troubles(out, plan)
     for bend in plan.bends:
