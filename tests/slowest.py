@@ -1,5 +1,6 @@
 """`--slowest=60` prints the tests that take longest, and the processor seconds of each."""
 
+import os
 import resource
 import time
 from collections import defaultdict
@@ -15,15 +16,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Measure a test with its fixtures, and the programs it ran and waited for; not a lab's servers."""
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Measure a test with its fixtures, and the programs it ran and waited for.
+
+    What ends with the last test of a file or of a process is not that test's: a lab's servers have used the
+    processor since they began. They have a row of their own.
+    """
+    started, used = time.monotonic(), _processor_seconds()
+    _ended.clear()
+    try:
+        return (yield)
+    finally:
+        shared = tuple(_ended) or (0.0, 0.0)
+        _spent[item.nodeid] = (
+            time.monotonic() - started - shared[0],
+            _processor_seconds() - used - shared[1],
+        )
+        if _ended:
+            file = item.nodeid.partition("::")[0]
+            key = f"{file}::{_OF_FILE}" if nextitem else f"{_OF_PROCESS} {os.getpid()}"
+            _spent[key] = (shared[0], shared[1])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Measure separately how a process or a file ends."""
+    if nextitem and nextitem.path == item.path:
+        return (yield)
     started, used = time.monotonic(), _processor_seconds()
     try:
         return (yield)
     finally:
-        _spent[item.nodeid] = (time.monotonic() - started, _processor_seconds() - used)
+        _ended[:] = [time.monotonic() - started, _processor_seconds() - used]
 
 
+_OF_FILE = "(what its tests share, such as a lab of its own)"
+_OF_PROCESS = "(what ends with a process of tests, such as its lab's servers)"
+_ended: list[float] = []
 _spent: dict[str, tuple[float, float]] = {}
 
 

@@ -36,8 +36,8 @@ from tests.components.eks import (
     registered,
 )
 from tests.components.recorder import READ_RESOURCE_OUTPUTS, Answer, Monitor, Registration, record
-from tests.standins.aws import INPUTS
-from tests.standins.declared import mismatches, plain_inputs
+from tests.standins.aws import declared_inputs
+from tests.standins.declared import declare, mismatches, plain_inputs
 
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
 
@@ -809,11 +809,13 @@ def test_every_argument_is_one_that_the_packages_declare() -> None:
         made(replace(NEW, aws=identity, create=new)),
         registered(whole, imported, template, cluster=replace(CLUSTER, node_role="")),
     ]
-    declared = {**INPUTS, "eks:index:Cluster": pulumi_eks.ClusterArgs}
+    inputs = declared_inputs()
+    types = {**inputs.types}
+    roots = {**inputs.roots, "eks:index:Cluster": declare(pulumi_eks.ClusterArgs, types)}
     resources = [one for record in done for one in record.registered if not one.type.startswith("archshift:")]
     assert {one.type for one in resources} >= {"eks:index:Cluster", NODE_GROUP, TEMPLATE, TAG, ROLE}
     for one in resources:
-        assert [*mismatches(declared[one.type], one.inputs)] == [], one.name
+        assert [*mismatches(types, roots[one.type], one.inputs)] == [], one.name
     (cluster,) = done[0].of("eks:index:Cluster")
     later = {name for name, found in cluster.request.propertyDependencies.items() if found.urns}
     assert later == {"encryptionConfigKeyArn"}
@@ -826,10 +828,16 @@ def test_every_argument_is_one_that_the_packages_declare() -> None:
         ({"nodeGroups": 1}, "nodeGroups is no input of ClusterArgs"),
         ({"version": 1.34}, "version is 1.34, not str"),
         ({"endpointPublicAccess": "true"}, "endpointPublicAccess is 'true', not bool"),
-        ({"authenticationMode": "IAM"}, "authenticationMode is 'IAM', not AuthenticationMode"),
+        (
+            {"authenticationMode": "IAM"},
+            "authenticationMode is 'IAM', not one of ['CONFIG_MAP', 'API', 'API_AND_CONFIG_MAP']",
+        ),
         ({"vpcCniOptions": {"version": "v1"}}, "vpcCniOptions.version is no input of VpcCniOptionsArgs"),
         ({"accessEntries": {"a": {"principalArn": 1}}}, "accessEntries.a.principalArn is 1, not str"),
     ],
 )
 def test_an_argument_that_they_do_not_declare_is_found(inputs: dict[str, Any], wrong: str) -> None:
-    assert [*mismatches(pulumi_eks.ClusterArgs, inputs)] == [wrong]
+    types: dict[str, Mapping[str, Any]] = {}
+    root = declare(pulumi_eks.ClusterArgs, types)
+    # As a plugin reads them.
+    assert [*mismatches(json.loads(json.dumps(types)), root, inputs)] == [wrong]

@@ -1,4 +1,4 @@
-"""A stand-in for the AWS provider's plugin: the real engine talks to it, and no AWS is behind it.
+r"""A stand-in for the AWS provider's plugin: the real engine talks to it, and no AWS is behind it.
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 SDK's own types; what replaces a node group is what the provider declares
@@ -7,27 +7,31 @@ SDK's own types; what replaces a node group is what the provider declares
 of their region in turn. It starts no instances and checks no rights: an account whose ``refusal`` is set
 answers every look-up with those words.
 
-    ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
+    ARCHSHIFT_STANDIN_AWS=account.json ARCHSHIFT_STANDIN_AWS_INPUTS=inputs.json \
+        pulumi-resource-aws ENGINE_ADDRESS
 """
 
+import gzip
 import itertools
 import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent import futures
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
-import pulumi_aws
 from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]
-from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.standins import launch_templates, node_groups
-from tests.standins.declared import mismatches
+from tests.standins.declared import Types, declare, mismatches
 
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
@@ -44,18 +48,54 @@ ENTRY: Final = "aws:eks/accessEntry:AccessEntry"
 CALLER: Final = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
 """Who asks. EKS makes the access entry of whoever creates a cluster."""
 
-INPUTS: Final[Mapping[str, Any]] = {
-    NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
-    TEMPLATE: pulumi_aws.ec2.LaunchTemplateArgs,
-    TAG: pulumi_aws.autoscaling.TagArgs,
-    ROLE: pulumi_aws.iam.RoleArgs,
-    RIGHT: pulumi_aws.iam.RolePolicyAttachmentArgs,
-    KEY: pulumi_aws.kms.KeyArgs,
-    CLUSTER: pulumi_aws.eks.ClusterArgs,
-    ADDON: pulumi_aws.eks.AddonArgs,
-    ENTRY: pulumi_aws.eks.AccessEntryArgs,
+INPUTS: Final = "ARCHSHIFT_STANDIN_AWS_INPUTS"
+"""The file with the answer of ``declared_inputs``."""
+
+_INPUTS: Final[Mapping[str, str]] = {
+    NODE_GROUP: "eks.NodeGroupArgs",
+    TEMPLATE: "ec2.LaunchTemplateArgs",
+    TAG: "autoscaling.TagArgs",
+    ROLE: "iam.RoleArgs",
+    RIGHT: "iam.RolePolicyAttachmentArgs",
+    KEY: "kms.KeyArgs",
+    CLUSTER: "eks.ClusterArgs",
+    ADDON: "eks.AddonArgs",
+    ENTRY: "eks.AccessEntryArgs",
 }
 """The resources that the program and pulumi-eks make: type to the type of its inputs in the SDK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the SDK declares.
+
+    Attributes:
+        roots: The type of a resource to the name of the type of its inputs.
+        types: All types, as ``tests.standins.declared`` has them.
+    """
+
+    roots: Mapping[str, str]
+    types: Types
+
+    def wrong(self, kind: str, inputs: Mapping[str, Any]) -> list[str]:
+        """Return a sentence about each input that is not declared, or has another type."""
+        return [*mismatches(self.types, self.roots[kind], inputs)]
+
+    def names(self, kind: str) -> Collection[str]:
+        """Return the names of a resource's inputs."""
+        return self.types[self.roots[kind]].keys()
+
+
+@cache
+def declared_inputs() -> Inputs:
+    """Read the SDK's types, at most once in a process."""
+    import pulumi_aws
+
+    types: dict[str, Mapping[str, Any]] = {}
+    return Inputs(
+        {kind: declare(attrgetter(path)(pulumi_aws), types) for kind, path in _INPUTS.items()}, types
+    )
+
 
 _REPLACING: Final[Mapping[str, frozenset[str]]] = {
     NODE_GROUP: frozenset(
@@ -122,9 +162,9 @@ class Account:
 
 
 class Aws(provider_pb2_grpc.ResourceProviderServicer):
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, inputs: Inputs) -> None:
         """Work on an account."""
-        self._account = account
+        self._account, self._inputs = account, inputs
         self._made = itertools.count()
         self._region = ""
 
@@ -160,7 +200,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         """Refuse inputs that the SDK's types do not have, or have with another type."""
         failures = [
             provider_pb2.CheckFailure(property=wrong.split()[0].split(".")[0], reason=wrong)
-            for wrong in mismatches(INPUTS[_kind(request.urn)], _plain(request.news))
+            for wrong in self._inputs.wrong(_kind(request.urn), _plain(request.news))
         ]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
@@ -222,7 +262,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         if found is None:
             return provider_pb2.ReadResponse(id="")
         found = _shown(found)
-        names = set(input_type_py_to_pulumi_names(INPUTS[kind]).values())
+        names = self._inputs.names(kind)
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
 
@@ -282,23 +322,23 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return answer
 
 
+_FILTERS: Final = {"instance-type": "InstanceType", "location": "Location"}
+
+
 def _offered(region: str, arguments: Properties, _account: Account) -> Properties:
     """Return which of the types which zones have, as two lists of the same length."""
-    # Imported here: moto takes a second, and most runs ask for nothing of it.
-    import boto3  # type: ignore[import-untyped]
-    from moto import mock_aws
-
-    with mock_aws():
-        # The environment may name another endpoint, that of the stand-in for what boto3 asks.
-        endpoint = f"https://ec2.{region}.amazonaws.com"
-        ec2 = boto3.client(
-            "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
-        )
-        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType=arguments["locationType"],
-            Filters=[{"Name": one["name"], "Values": one["values"]} for one in arguments["filters"]],
-        )
-        found = [offer for page in pages for offer in page["InstanceTypeOfferings"]]
+    kinds, words = arguments["locationType"], {one["name"]: one["values"] for one in arguments["filters"]}
+    if unknown := words.keys() - _FILTERS.keys():
+        raise ValueError(f"a filter that is not known here: {sorted(unknown)}")
+    # moto itself reads the lists of all regions when it is imported, which takes the processor two seconds.
+    moto = find_spec("moto")
+    if moto is None or moto.origin is None:
+        raise ModuleNotFoundError("moto")
+    lists = Path(moto.origin).parent / "ec2" / "resources" / "instance_type_offerings"
+    offers = json.loads(gzip.decompress((lists / kinds / f"{region}.json.gz").read_bytes()))
+    found = [
+        offer for offer in offers if all(offer[_FILTERS[name]] in values for name, values in words.items())
+    ]
     return {
         "instanceTypes": [offer["InstanceType"] for offer in found],
         "locations": [offer["Location"] for offer in found],
@@ -401,7 +441,8 @@ def main() -> int:
     """Serve until the engine ends this process."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     account = Account(Path(os.environ[ACCOUNT]))
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Aws(account), server)
+    inputs = Inputs(**json.loads(Path(os.environ[INPUTS]).read_text()))
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Aws(account, inputs), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()

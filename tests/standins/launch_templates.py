@@ -10,9 +10,6 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import botocore.session  # type: ignore[import-untyped]
-from botocore.validate import ParamValidator  # type: ignore[import-untyped]
-
 TEMPLATES: Final = "templates"
 """In an account, further templates that were there before, or their new versions; as ``MADE``."""
 
@@ -105,6 +102,8 @@ def check(inputs: Properties) -> None:
     """
     data = to_data(inputs)
     shape = _model("CreateLaunchTemplate").input_shape.members["LaunchTemplateData"]
+    from botocore.validate import ParamValidator  # type: ignore[import-untyped]
+
     report = ParamValidator().validate(data, shape)
     if report.has_errors():
         raise RefusedError(report.generate_report())
@@ -184,4 +183,7 @@ def _error(code: str, message: str) -> tuple[int, str]:
 
 @cache
 def _model(operation: str) -> Any:
+    # Imported here: most runs of the engine only read.
+    import botocore.session  # type: ignore[import-untyped]
+
     return botocore.session.get_session().get_service_model("ec2").operation_model(operation)

@@ -10,10 +10,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-import botocore.session  # type: ignore[import-untyped]
-from botocore.model import Shape  # type: ignore[import-untyped]
-from botocore.validate import ParamValidator  # type: ignore[import-untyped]
-
 Properties = Mapping[str, Any]
 
 _TO_API: Final = {
@@ -180,7 +176,10 @@ def _check_sizes(sizes: Mapping[str, Any]) -> None:
 
 
 @cache
-def _model(operation: str) -> Shape:
+def _model(operation: str) -> Any:
+    # Imported here: most runs of the engine only read.
+    import botocore.session  # type: ignore[import-untyped]
+
     return botocore.session.get_session().get_service_model("eks").operation_model(operation).input_shape
 
 
@@ -189,13 +188,15 @@ def _check(operation: str, request: Mapping[str, Any]) -> None:
     known = {name: value for name, value in request.items() if name in shape.members}
     if operation == "CreateNodegroup":
         known.setdefault("clientRequestToken", "token")
+    from botocore.validate import ParamValidator  # type: ignore[import-untyped]
+
     report = ParamValidator().validate(known, shape)
     wrong = [report.generate_report()] if report.has_errors() else [*_wrong(known, shape, operation)]
     if wrong:
         raise RefusedError("; ".join(wrong))
 
 
-def _wrong(value: Any, shape: Shape, path: str) -> Iterator[str]:
+def _wrong(value: Any, shape: Any, path: str) -> Iterator[str]:
     """Yield what botocore's validator does not look at: most lengths, patterns and enumerations."""
     if shape.type_name == "structure":
         for name, part in value.items():
