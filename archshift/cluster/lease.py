@@ -33,7 +33,7 @@ NAMESPACE: Final = "default"
 SECONDS: Final = 30.0
 """After this time without a sign of life, somebody else takes the Lease over."""
 
-_RENEW_SECONDS: Final = 5.0
+RENEW_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 2.0
 _FIELD_MANAGER: Final = "archshift-lease"
 _MISSING: Final = 404
@@ -66,7 +66,7 @@ class Lease:
     @property
     def holds(self) -> bool:
         """Whether nobody else can hold it now. After a pause of the process, somebody else may."""
-        return not self._ended.is_set() and time.monotonic() - self._renewed < SECONDS - _RENEW_SECONDS
+        return not self._ended.is_set() and time.monotonic() - self._renewed < SECONDS - RENEW_SECONDS
 
     @property
     def _path(self) -> str:
@@ -136,7 +136,7 @@ class Lease:
 
     def keep(self) -> None:
         """Renew it until it is lost or given back."""
-        while not self._ended.wait(_RENEW_SECONDS):
+        while not self._ended.wait(RENEW_SECONDS):
             self.renew()
 
     def _read(self) -> dict[str, Any] | None:

@@ -153,8 +153,9 @@ def test_without_the_right_a_rebalance_stops_and_an_update_goes_on() -> None:
     with pytest.raises(ArchshiftError) as error, sole_mover(cluster, STACK, "archshift rebalance"):
         pytest.fail("it went on")
     assert str(error.value) == (
-        "this user may not have the Lease default/archshift-moves-prod, without which two commands could move "
-        "pods at once (leases is forbidden); apply the role that archshift rbac --only rebalancing prints"
+        "this user may not have the Lease default/archshift-moves-prod, without which two commands could "
+        "move pods at once (leases is forbidden); apply the role that archshift rbac --only rebalancing "
+        "prints"
     )
     with sole_mover(cluster, STACK, "pulumi up", required=False) as lease:
         assert lease is None
