@@ -64,6 +64,8 @@ def shop(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch) -> Shop:
     pulumi.configure(arm_ratio="0.5", platform="lab")
     found = Shop(1)
     Clock(monkeypatch)
+    # This clock moves only with sleeps, and no thread renews a Lease by it.
+    monkeypatch.setattr("archshift.cluster.lease.SECONDS", 1e9)
     monkeypatch.setattr(rebalance, "connect", lambda _context: found)
 
     def survey(*_: object, **__: object) -> Survey:
@@ -331,6 +333,8 @@ def test_a_rebalance_that_lost_its_lease_evicts_nothing_more(
 ) -> None:
     """Such as after a pause of its process: another one may move the same pods."""
     measure = rebalance.measure  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("archshift.cluster.lease.SECONDS", 30)
 
     def stands_still(*given: Any, **named: Any) -> Any:
         found = measure(*given, **named)

@@ -181,7 +181,10 @@ def test_the_rebalancing_role_changes_no_workload_and_makes_pods_in_one_namespac
     placement: str,
 ) -> None:
     """With patches, it may note on a workload which pods came back."""
-    made = rebalancing_role(replace(everything(), placement=placement))
+    pools = {"x86": {"instance_types": ["m6i.large"], "limits": {"cpu": 8}}}
+    made = rebalancing_role(
+        load(arm_ratio="0.5", placement=placement, provisioner="karpenter", node_groups=pools)
+    )
     changes = {
         f"{verb} {resource} {each['metadata'].get('namespace', '')}".rstrip()
         for each in made
