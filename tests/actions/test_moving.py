@@ -1315,7 +1315,7 @@ AFTER: Mapping[str, tuple[str, str]] = {
 def test_whenever_a_command_is_killed_the_next_one_keeps_what_is_newer(
     clock: Clock, write: int, after: str, *, late: bool
 ) -> None:
-    """At the first write, an eviction or the last write. An update leaves the note; a rebalance removes it."""
+    """At the first write, an eviction or the last write. An update leaves the note; a rebalance does not."""
     fleet = Dies(clock)
     cart, web = fleet.add("cart", 10, 4, scaling=SCALING), fleet.add("web", 10, 4, scaling=SCALING)
     fleet.to_come, fleet.late = write, late
