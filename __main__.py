@@ -36,7 +36,7 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
 from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
-from components.preflight import check_pools, guard_x86, report, report_gate, show_tried, wait_for_rebalance
+from components.preflight import check_pools, guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
 from components.rollouts import await_rollouts, export_after, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -64,8 +64,6 @@ def main() -> None:
         if eks and not live
         else survey_stack(settings, live, show_tried)
     )
-    if cluster_uid:
-        wait_for_rebalance(settings)
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)
     guard_x86(cluster_survey, settings, now)

@@ -5,11 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-import pulumi
-
 from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.lease import wait_until_free
 from archshift.cluster.pods import busy_pods
 from archshift.common.architectures import AMD64, display
 from archshift.common.errors import ArchshiftError
@@ -33,17 +30,6 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 _NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
-
-
-def wait_for_rebalance(settings: "Settings") -> None:
-    """Wait until no rebalance moves pods of the stack, before an update changes what it moves them by.
-
-    Raises:
-        ArchshiftError: One is under way. Nothing is registered yet.
-    """
-    if not pulumi.runtime.is_dry_run():
-        with connect(settings.kube_context) as cluster:
-            wait_until_free(cluster, settings.stack_label, "pulumi up", engine_text.info)
 
 
 def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
