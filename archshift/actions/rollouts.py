@@ -28,6 +28,7 @@ from archshift.cluster.troubles import words_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.polling import retry_until
 from archshift.common.text import first_few
+from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload
 
 JOIN_SECONDS: Final = 20.0
@@ -99,6 +100,7 @@ def finish_step(
     limits: RolloutLimits,
     bring_up_nodes: BringUpNodes | None = None,
     patience: float = 0.0,
+    nodes_before: Sequence[Node] | None = None,
     stack_label: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
@@ -111,6 +113,7 @@ def finish_step(
         limits: How long to wait.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
         patience: How long to wait for another node if a side is full, in seconds.
+        nodes_before: The nodes before the step; None if they are those of now.
         stack_label: The stack, to keep the evidence of pods that do not run on Graviton; empty to keep none.
         say: Called with the progress.
 
@@ -127,7 +130,7 @@ def finish_step(
             bring_up_nodes(cluster, movable)
         except ArchshiftError as error:
             failures["new nodes"] = str(error)
-    inexact = rebalance(cluster, movable, patience=patience)
+    inexact = rebalance(cluster, movable, patience=patience, nodes_before=nodes_before)
     # A container may crash some time after it was ready.
     _look_at_all(cluster, complete, limits, 0.0)
     failures |= {rollout.row.key: crash for rollout in complete if (crash := rollout.crash(cluster))}
