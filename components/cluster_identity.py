@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import pulumi
+
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.identity import another_cluster, read_identity
+from archshift.cluster.lease import wait_until_free
 from archshift.nodes.eks import LiveCluster
 from archshift.survey import Survey, survey, with_live_pools
+from components import engine_text
 from components.stack_state import stack_outputs
 
 if TYPE_CHECKING:
@@ -32,10 +36,13 @@ def survey_stack(
         The settings with the NodePools of the cluster, the survey, and the cluster's uid.
 
     Raises:
-        ArchshiftError: As ``check_cluster`` and ``survey``.
+        ArchshiftError: As ``check_cluster`` and ``survey``; an update, while a rebalance moves pods.
     """
     with connect(settings.kube_context) as cluster:
         uid = check_cluster(cluster, settings.kube_context, settings.cluster_uid)
+        if not pulumi.runtime.is_dry_run():
+            # A plan made meanwhile would take the entries of a rebalance for the workloads' own.
+            wait_until_free(cluster, settings.stack_label, "pulumi up", engine_text.info)
         settings = with_live_pools(settings, cluster, eks)
         return settings, survey(settings, cluster=cluster, eks=eks, try_patches=True, progress=progress), uid
 

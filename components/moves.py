@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pulumi
 
+from archshift.actions.evictions import Allowance
 from archshift.actions.leave_patches import leave_patches
 from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult, incomplete_workloads
 from archshift.cluster.client import connect
+from archshift.cluster.lease import sole_mover
 from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
@@ -86,7 +88,14 @@ def await_moves(
         def say(text: str) -> None:
             engine_text.info(text, ephemeral=True)
 
-        with connect(kube_context) as cluster:
+        with (
+            connect(kube_context) as cluster,
+            sole_mover(cluster, stack_label, "pulumi up", required=False, say=say) as lease,
+        ):
+
+            def holds() -> bool:
+                return lease is None or lease.holds
+
             left = leave_patches(
                 cluster,
                 leaving,
@@ -112,6 +121,8 @@ def await_moves(
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
+                allowance=Allowance(holds=holds),
+                holds=holds,
                 say=say,
             )
         return StepResult(

@@ -1,4 +1,4 @@
-"""Writes the manifests of the two roles, ``deploy/rbac``, for a stack that uses all that needs permissions.
+"""Writes the manifests of the roles, ``deploy/rbac``, for a stack that uses all that needs permissions.
 
 ``archshift rbac`` prints those of one stack.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from archshift.report.roles import deploying_role, looking_role
+from archshift.report.roles import deploying_role, looking_role, rebalancing_role
 from archshift.settings.stack import load
 
 FOLDER: Final = Path(__file__).parent.parent / "deploy" / "rbac"
@@ -27,7 +27,7 @@ _CONFIG: Final[Mapping[str, Any]] = {
 _HEAD: Final = """\
 # Written by `python -m tools.roles`, for a stack with the name prod that uses every feature.
 # `archshift rbac --stack STACK` prints the roles of your stack, with the names of its pull secrets.
-# docs/permissions.md says how to give them to the two users.
+# docs/permissions.md says how to give them to their users.
 """
 
 
@@ -38,7 +38,11 @@ def files() -> dict[str, str]:
         for key, value in _CONFIG.items()
     }
     settings = load("prod", values, {})
-    roles = {"looking.yaml": looking_role(settings), "deploying.yaml": deploying_role(settings)}
+    roles = {
+        "looking.yaml": looking_role(settings),
+        "deploying.yaml": deploying_role(settings),
+        "rebalancing.yaml": rebalancing_role(settings),
+    }
     return {
         name: _HEAD + yaml.safe_dump_all(manifests, sort_keys=False, width=110)
         for name, manifests in roles.items()

@@ -161,8 +161,9 @@ class Reader:
 class Allowance:
     """How many pods may be evicted in all."""
 
-    def __init__(self, most: int | None = None) -> None:
-        """Allow ``most`` evictions; None for any number."""
+    def __init__(self, most: int | None = None, holds: Callable[[], bool] = lambda: True) -> None:
+        """Allow ``most`` evictions, None for any number, as long as nobody else moves pods of the stack."""
+        self._holds = holds
         self._lock = threading.Lock()
         self._most = most
         self.taken = 0
@@ -171,6 +172,8 @@ class Allowance:
     def take(self, number: int = 1) -> bool:
         """Count evictions, if so many more are allowed."""
         with self._lock:
+            if not self._holds():
+                return False
             if self._most is not None and self.taken + number > self._most:
                 return False
             self.taken += number

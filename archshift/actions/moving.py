@@ -61,6 +61,7 @@ def move_pods(
     bring_up_nodes: BringUpNodes | None = None,
     allowance: Allowance | None = None,
     turns_back: bool = True,
+    holds: Callable[[], bool] = lambda: True,
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
     """Move the pods that are on the wrong side, after the entries were applied.
@@ -76,6 +77,7 @@ def move_pods(
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
         allowance: How many pods may be evicted; None for any number.
         turns_back: Whether an entry can send a workload back to x86 whose first pod does not run on Graviton.
+        holds: Whether nobody else moves pods of the stack.
         say: Called with the progress.
 
     Raises:
@@ -88,7 +90,7 @@ def move_pods(
         except ArchshiftError as error:
             # Without its node, an evicted pod would only be gone.
             return StepResult(failures={"new nodes": f"no pod moves: {error}"})
-    watch = _Watch(_Policies(cluster, stack_label), Evidence(cluster, stack_label, rows))
+    watch = _Watch(_Policies(cluster, stack_label), Evidence(cluster, stack_label, rows), holds)
     rules = MoveRules(
         no_progress=limits.no_progress,
         patience=patience,
@@ -122,12 +124,14 @@ def may_move(row: PlannedWorkload) -> bool:
     return has_replicas(row.kind) if row.kind in CONTROLLERS else row.kind not in _NEVER_EVICTED
 
 
-def set_back_entries(cluster: Cluster, stack_label: str) -> dict[str, str]:
+def set_back_entries(cluster: Cluster, stack_label: str, planned: Mapping[str, str]) -> dict[str, str]:
     """Set back the exact entries that a killed command left, if nobody has changed them since.
 
     Args:
         cluster: The connection.
         stack_label: The stack.
+        planned: The key of a workload to the entry that the plan has for it. What the plan wants stays: a
+            workload may have lost its autoscaler since, or be held on x86.
 
     Returns:
         ``namespace/Kind/name`` of each workload to why its entry could not be set back; empty if it was.
@@ -144,10 +148,14 @@ def set_back_entries(cluster: Cluster, stack_label: str) -> dict[str, str]:
         if not text or policy_name(stack_label, space) != name:
             continue
         replaced, there = _replaced(text), entries_in(item)
-        left = {key: own for key, (meanwhile, own) in replaced.items() if there.get(key) == meanwhile}
+        left = {
+            key: own
+            for key, (meanwhile, own) in replaced.items()
+            if there.get(key) == meanwhile != planned.get(f"{space}/{key.replace('.', '/', 1)}")
+        }
         instead_of = {key: replaced[key][0] for key in left}
         try:
-            problem = policies.write(space, left, instead_of, replaced={})
+            problem = policies.write(space, left, instead_of, forget=None)
         except ArchshiftError as error:
             problem = str(error)
         found |= {f"{space}/{key.replace('.', '/', 1)}": problem for key in left}
@@ -182,7 +190,8 @@ class _Policies:
         entries: Mapping[str, str],
         instead_of: Mapping[str, str] | None = None,
         *,
-        replaced: Mapping[str, tuple[str, str]] | None = None,
+        note: Mapping[str, tuple[str, str]] | None = None,
+        forget: Container[str] | None = (),
     ) -> str:
         """Write entries into the policy of a namespace; return why that is not possible, or nothing.
 
@@ -190,14 +199,15 @@ class _Policies:
             namespace: The namespace.
             entries: The entries.
             instead_of: The keys of the entries to what they are now; another text stays. None for any.
-            replaced: What to note about entries that hold only while pods move; None leaves the note.
+            note: What to note about entries that hold only while pods move.
+            forget: The keys of which the note is over; None for all.
         """
         # Another workload of the namespace may fail at the same time.
         with self.lock:
             for _ in range(_MOST_CONFLICTS):
                 try:
                     retry_until(
-                        partial(self._write_once, namespace, entries, instead_of, replaced),
+                        partial(self._write_once, namespace, entries, instead_of, note or {}, forget),
                         time.monotonic() + _WRITE_SECONDS,
                     )
                 except RefusedError as error:
@@ -212,7 +222,8 @@ class _Policies:
         namespace: str,
         entries: Mapping[str, str],
         instead_of: Mapping[str, str] | None,
-        replaced: Mapping[str, tuple[str, str]] | None,
+        note: Mapping[str, tuple[str, str]],
+        forget: Container[str] | None,
     ) -> None:
         path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
         live = self.cluster.get(path)
@@ -229,10 +240,18 @@ class _Policies:
         if version := live["metadata"].get("resourceVersion"):
             # The engine may have written it since.
             body["metadata"]["resourceVersion"] = version
-        if replaced is not None:
+        before = (live["metadata"].get("annotations") or {}).get(REPLACED_ANNOTATION)
+        kept = {
+            # What another command left and nobody could set back yet.
+            key: pair
+            for key, pair in _replaced(before or "").items()
+            if forget is not None and key not in forget and (data | new).get(key) == pair[0]
+        }
+        replaced = {**kept, **note}
+        if replaced or before:
             # In the same request: whoever kills this command leaves both or none.
-            note = json.dumps(replaced, sort_keys=True) if replaced else None
-            body["metadata"]["annotations"] = {REPLACED_ANNOTATION: note}
+            text = json.dumps(replaced, sort_keys=True) if replaced else None
+            body["metadata"]["annotations"] = {REPLACED_ANNOTATION: text}
         self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
     def entries(self, namespace: str) -> Mapping[str, str]:
@@ -250,13 +269,18 @@ class _Watch:
 
     policies: _Policies
     evidence: Evidence
+    holds: Callable[[], bool]
+    back: set[tuple[str, str]] = field(default_factory=set)
+    """Namespace and key of each entry that sends a workload back, which therefore stays."""
     exact: dict[str, str] = field(default_factory=dict)
     """The key of a workload to why its entry was not set back."""
 
     def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
         # The evidence first: if the update ends here, the next one still holds the workload.
         self.evidence.keep(row, pod)
-        return self.policies.write(row.namespace, {entry_key(row.kind, row.name): str(ALL_ON_X86)})
+        key = entry_key(row.kind, row.name)
+        self.back.add((row.namespace, key))
+        return self.policies.write(row.namespace, {key: str(ALL_ON_X86)}, forget={key})
 
     @contextlib.contextmanager
     def exact_entries(self, rows: Sequence[PlannedWorkload]) -> Iterator[list[PlannedWorkload]]:
@@ -283,7 +307,7 @@ class _Watch:
                 # Before the request: an interrupted one may have an effect.
                 written[space] = texts
                 note = {key: (text, kept[space][key]) for key, text in texts.items()}
-                if self.policies.write(space, texts, kept[space], replaced=note):
+                if self.policies.write(space, texts, kept[space], note=note):
                     del written[space]
             if written:
                 time.sleep(SEEN_SECONDS)
@@ -295,8 +319,14 @@ class _Watch:
             ]
         finally:
             for space, texts in written.items():
+                own = {key: text for key, text in kept[space].items() if (space, key) not in self.back}
                 try:
-                    problem = self.policies.write(space, kept[space], texts, replaced={})
+                    problem = (
+                        self.policies.write(space, own, texts, forget=set(texts))
+                        # Whoever moves pods now has set it back, and may have replaced it again.
+                        if self.holds()
+                        else "another command may move pods now"
+                    )
                 except ArchshiftError as error:
                     problem = str(error)
                 if problem:

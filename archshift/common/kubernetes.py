@@ -1,5 +1,7 @@
 """Labels and namespaces of Kubernetes, EKS, Karpenter and archshift. Only this module spells them."""
 
+import hashlib
+import re
 from typing import Final
 
 ARCH_LABEL: Final = "kubernetes.io/arch"
@@ -77,3 +79,20 @@ REPLICA_SET_OWNERS: Final = ("Deployment", "Rollout")
 
 POD_OWNERS: Final = ("StatefulSet",)
 """Kinds that have replicas and own the pods themselves."""
+
+_OTHERS: Final = re.compile(r"[^a-z0-9-]")
+
+
+def of_stack(name: str, stack_label: str) -> str:
+    """Return the name of one stack's object, because two stacks may share a cluster.
+
+    A policy's name permits less than the name of a stack: lower-case letters, digits and hyphens. So names of
+    stacks that differ only in other characters get a hash.
+    """
+    plain = _OTHERS.sub("-", stack_label.lower())
+    return f"{name}-{plain}" if plain == stack_label else f"{name}-{plain}-{short_hash(stack_label)}"
+
+
+def short_hash(text: str) -> str:
+    """Return twelve hexadecimal digits that stand for a text in names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -11,6 +11,8 @@ from archshift.cluster.canaries import canaries_name
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
 from archshift.cluster.kinds import CONTROLLERS, SCALED
+from archshift.cluster.lease import LEASES, lease_name
+from archshift.cluster.lease import NAMESPACE as LEASE_NAMESPACE
 from archshift.cluster.live_placement import BINDINGS, POLICIES
 from archshift.report.checks import CheckResult, Outcome
 
@@ -96,6 +98,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         "warning",
         "shares of autoscaled workloads change while they are scaled down",
     )
+    yield _lease(settings)
     if settings.placement == "admission":
         yield PermissionNeed(
             "placement at admission",
@@ -157,7 +160,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "node pools",
             (
                 *_rights(_REGISTERED, ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
-                *_rights("list create delete deletecollection", ("pods",), ("default",)),
+                *_PLACEHOLDERS,
             ),
             "problem",
             "archshift cannot create NodePools or bring up nodes",
@@ -187,6 +190,47 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         )
 
 
+def rebalance_needs(settings: "Settings") -> Iterator[PermissionNeed]:
+    """Yield what ``archshift rebalance`` changes, without ``--restart``; it reads what previews read."""
+    ours = settings.discovery.namespaces or _WHOLE_CLUSTER
+    purposes = {"rebalance", "deletion costs", "failed canaries"}
+    if settings.placement != "admission":
+        purposes.remove("failed canaries")
+        # Without the note of pods that came back, each hour would restart them again for nothing.
+        noted = [kind.for_roles for kind in CONTROLLERS.values() if kind.plural in _NOTED]
+        yield PermissionNeed("notes", _rights("patch", noted, ours), "warning", "pods move for nothing")
+    else:
+        yield PermissionNeed(
+            "exact entries",
+            _rights("get patch", (POLICIES.for_roles,), _WHOLE_CLUSTER),
+            "warning",
+            "pods of autoscaled workloads come back to the wrong side",
+        )
+    yield PermissionNeed(
+        "budgets",
+        _rights("list", ("poddisruptionbudgets.policy",), ours),
+        "warning",
+        "archshift cannot name the budget that blocks a pod",
+    )
+    if settings.pool_settings is not None:
+        yield PermissionNeed("placeholders", _PLACEHOLDERS, "problem", "no nodes come up")
+    yield _lease(settings)
+    yield from (need for need in needs(settings) if need.purpose in purposes)
+
+
+def _lease(settings: "Settings") -> PermissionNeed:
+    named = lease_name(settings.stack_label)
+    return PermissionNeed(
+        "one at a time",
+        (
+            *_rights("create", (LEASES.for_roles,), (LEASE_NAMESPACE,)),
+            *_rights("get patch", (LEASES.for_roles,), (LEASE_NAMESPACE,), named),
+        ),
+        "warning",
+        "archshift rebalance refuses to run, and no command sees that an update moves pods",
+    )
+
+
 def _rights(
     verbs: str, resources: Iterable[str], namespaces: Iterable[str], name: str = ""
 ) -> tuple[Right, ...]:
@@ -197,6 +241,10 @@ def _rights(
         for verb in verbs.split()
         for space in spaces
     )
+
+
+_PLACEHOLDERS: Final = _rights("list create delete deletecollection", ("pods",), ("default",))
+_NOTED: Final = ("deployments", "statefulsets")
 
 
 def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[CheckResult]:

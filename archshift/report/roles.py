@@ -1,18 +1,17 @@
-"""The two roles of a stack, as manifests: one that looks, and one that deploys.
+"""The roles of a stack, as manifests: one that looks, one that deploys, and one that rebalances.
 
-Both come from the one table of permissions (``rights``). The role that looks may patch, because a preview
+All come from the one table of permissions (``rights``). The role that looks may patch, because a preview
 tries each patch as a dry run. A ValidatingAdmissionPolicy refuses everything else that it would change.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from archshift.cluster.access import Right
 from archshift.cluster.autoscalers import SCALED_OBJECTS
 from archshift.cluster.template_users import TEMPLATE_USERS
-from archshift.report.rights import needs
+from archshift.common.kubernetes import of_stack, short_hash
+from archshift.report.rights import needs, rebalance_needs
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
@@ -22,11 +21,11 @@ Manifest: TypeAlias = dict[str, Any]
 
 LOOKING: Final = "archshift-looking"
 DEPLOYING: Final = "archshift-deploying"
+REBALANCING: Final = "archshift-rebalancing"
 PULL_SECRETS: Final = "archshift-pull-secrets"
 DRY_RUN_ONLY: Final = "archshift-looking-only-tries"
 
 _RBAC: Final = "rbac.authorization.k8s.io"
-_OTHERS: Final = re.compile(r"[^a-z0-9-]")
 _REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
 
 
@@ -36,19 +35,32 @@ def looking_role(settings: "Settings", group: str = LOOKING) -> list[Manifest]:
     # The policy first, so that the group never has the right to patch without it.
     return [
         *dry_run_only(settings.stack_label, group),
-        *_role(_of_stack(LOOKING, settings.stack_label), [*rights, *_owners()], group),
+        *_role(of_stack(LOOKING, settings.stack_label), [*rights, *_owners()], group),
     ]
 
 
 def deploying_role(settings: "Settings", group: str = DEPLOYING) -> list[Manifest]:
-    """Return the role of ``pulumi up``, ``archshift rebalance`` and ``drain``, without the pull secrets."""
+    """Return the role of ``pulumi up`` and ``archshift drain``, without the pull secrets."""
     rights = [right for need in needs(settings) for right in (*need.rights, *need.looking)]
     # No namespace's owner expects that somebody reads all its secrets.
     return _role(
-        _of_stack(DEPLOYING, settings.stack_label),
+        of_stack(DEPLOYING, settings.stack_label),
         [right for right in (*rights, *_owners()) if right.resource != "secrets"],
         group,
     )
+
+
+def rebalancing_role(settings: "Settings", group: str = REBALANCING) -> list[Manifest]:
+    """Return the role of ``archshift rebalance``, which changes no workload, without the pull secrets."""
+    # What the looking role may patch only as a dry run, this role may not patch at all.
+    looking = [
+        right
+        for need in needs(settings)
+        for right in need.looking
+        if right.verb in ("get", "list") and right.resource != "secrets"
+    ]
+    rights = [*looking, *(right for need in rebalance_needs(settings) for right in need.rights), *_owners()]
+    return _role(of_stack(REBALANCING, settings.stack_label), rights, group)
 
 
 def pull_secret_roles(
@@ -68,7 +80,7 @@ def pull_secret_roles(
         rules = [
             {"apiGroups": [""], "resources": ["secrets"], "resourceNames": sorted(own), "verbs": ["get"]}
         ]
-        yield from _bound("Role", _of_stack(PULL_SECRETS, stack_label), namespace, rules, groups)
+        yield from _bound("Role", of_stack(PULL_SECRETS, stack_label), namespace, rules, groups)
 
 
 def dry_run_only(stack_label: str, group: str) -> list[Manifest]:
@@ -81,8 +93,8 @@ def dry_run_only(stack_label: str, group: str) -> list[Manifest]:
     reviews = ", ".join(f"'{name}'" for name in _REVIEWS)
     # Each group has a policy of its own: that of another group must not replace it, because the first group
     # may still have roles in namespaces.
-    own = "" if group == LOOKING else f"-{_short_hash(group)}"
-    policy = f"{_of_stack(DRY_RUN_ONLY, stack_label)}{own}"
+    own = "" if group == LOOKING else f"-{short_hash(group)}"
+    policy = f"{of_stack(DRY_RUN_ONLY, stack_label)}{own}"
     return [
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
@@ -121,20 +133,6 @@ def dry_run_only(stack_label: str, group: str) -> list[Manifest]:
             "spec": {"policyName": policy, "validationActions": ["Deny"]},
         },
     ]
-
-
-def _of_stack(name: str, stack_label: str) -> str:
-    """Return the name of one stack's object, because two stacks may share a cluster.
-
-    A policy's name permits less than the name of a stack: lower-case letters, digits and hyphens. So names of
-    stacks that differ only in other characters get a hash.
-    """
-    plain = _OTHERS.sub("-", stack_label.lower())
-    return f"{name}-{plain}" if plain == stack_label else f"{name}-{plain}-{_short_hash(stack_label)}"
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _owners() -> list[Right]:

@@ -1,5 +1,6 @@
 """With placement at admission, a step evicts exactly the pods on the wrong side, within each one's limits."""
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from archshift.actions.evictions import Allowance
 from archshift.actions.moving import move_pods, set_back_entries
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
@@ -147,6 +149,9 @@ class Fleet(FakeCluster):
     def set_entry(self, kind: str, name: str, entry: str) -> None:
         data = {**self.data, entry_key(kind, name): entry}
         made = policy(STACK, "shop", data)
+        for former in self.objects.get(POLICIES.collection(), ()):
+            # The engine owns no annotation that another client wrote, and leaves it.
+            made["metadata"]["annotations"] = dict(former["metadata"].get("annotations") or {})
         self.objects[POLICIES.collection()] = [made]
 
     def sides(self, name: str) -> tuple[int, int]:
@@ -493,22 +498,19 @@ def killed(clock: Clock) -> tuple[Killed, PlannedWorkload, PlannedWorkload]:
 def test_the_entries_that_a_killed_command_left_are_set_back(clock: Clock) -> None:
     """Once, and nothing is written where nothing was left."""
     fleet, cart, web = killed(clock)
-    assert set_back_entries(fleet, "staging") == {}
-    assert set_back_entries(fleet, STACK) == {cart.key: "", web.key: ""}
+    assert set_back_entries(fleet, "staging", {}) == {}
+    assert set_back_entries(fleet, STACK, {}) == {cart.key: "", web.key: ""}
     assert fleet.data == {entry_key("Deployment", row.name): row.entry for row in (cart, web)}
     written = len(fleet.patches)
-    assert set_back_entries(fleet, STACK) == {}
+    assert set_back_entries(fleet, STACK, {}) == {}
     assert len(fleet.patches) == written
 
 
 def test_an_entry_that_somebody_changed_since_is_not_set_back(clock: Clock) -> None:
     """Such as the next update, or a workload that went back to x86."""
     fleet, _, web = killed(clock)
-    (policy_,) = fleet.objects[POLICIES.collection()]
-    note = policy_["metadata"]["annotations"]
     fleet.set_entry("Deployment", "cart", "all on amd64")
-    fleet.objects[POLICIES.collection()][0]["metadata"]["annotations"] = note
-    assert set_back_entries(fleet, STACK) == {web.key: ""}
+    assert set_back_entries(fleet, STACK, {}) == {web.key: ""}
     assert fleet.entry("Deployment", "cart") == "all on amd64"
 
 
@@ -526,7 +528,7 @@ def test_a_note_that_archshift_did_not_write_changes_no_entry(clock: Clock, note
     fleet, _, _ = killed(clock)
     before = fleet.data
     fleet.objects[POLICIES.collection()][0]["metadata"]["annotations"] = {REPLACED_ANNOTATION: note}
-    assert set_back_entries(fleet, STACK) == {}
+    assert set_back_entries(fleet, STACK, {}) == {}
     assert fleet.data == before
 
 
@@ -538,7 +540,9 @@ def test_an_entry_that_cannot_be_set_back_says_why(clock: Clock) -> None:
             raise NO
 
     fleet.before = before  # type: ignore[method-assign]
-    assert set_back_entries(fleet, STACK)[cart.key] == "the API server refuses its entry in the policy (no)"
+    assert (
+        set_back_entries(fleet, STACK, {})[cart.key] == "the API server refuses its entry in the policy (no)"
+    )
 
 
 class Unwilling(Fleet):
@@ -1262,3 +1266,103 @@ def test_any_fleet_ends_within_its_limits_and_moves_only_what_must_move(
     if room == 1000 and not any(breaks for *_, breaks in fleets):
         assert (result.failures, result.inexact) == ({}, {})
         assert len(fleet.evicted) <= due + unseen
+
+
+# --- a command that is killed at any write, and what comes after it ----------------------------
+
+
+class Dies(Fleet):
+    """A cluster whose client is killed before or after its n-th change, and writes nothing more."""
+
+    to_come, late = -1, False
+
+    def before(self, verb: str, path: str) -> None:
+        if self.to_come == 0:
+            raise KilledError
+        super().before(verb, path)
+        if verb in ("patch", "evict"):
+            self.to_come -= 1
+            if self.to_come == 0 and not self.late:
+                raise KilledError
+
+    def after(self, verb: str, path: str) -> None:
+        super().after(verb, path)
+        if self.to_come == 0 and verb in ("patch", "evict"):
+            raise KilledError
+
+    @property
+    def noted(self) -> str:
+        (policy_,) = self.objects[POLICIES.collection()]
+        return str((policy_["metadata"].get("annotations") or {}).get(REPLACED_ANNOTATION) or "")
+
+
+NEWER = replace(SCALING, weight=12)
+
+AFTER: Mapping[str, tuple[str, str]] = {
+    # What happens to the entry of cart before the next rebalance, and its entry after that.
+    "nothing": ("", ""),
+    "an update with another share": (str(Entry(6, 10, scaling=NEWER)), str(Entry(6, 10, scaling=NEWER))),
+    "an update that holds it on x86": ("all on amd64", "all on amd64"),
+    "an update after its autoscaler went": ("4 of 10 on arm64", "4 of 10 on arm64"),
+    "an edit by hand": ("1 of 10 on arm64", "1 of 10 on arm64"),
+    "an edit that leaves it alone": ("left alone", "left alone"),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("write", [1, 2, 5, 10])
+def test_whenever_a_command_is_killed_the_next_one_keeps_what_is_newer(
+    clock: Clock, write: int, after: str, *, late: bool
+) -> None:
+    """At the first write, an eviction or the last write. An update leaves the note; a rebalance does not."""
+    fleet = Dies(clock)
+    cart, web = fleet.add("cart", 10, 4, scaling=SCALING), fleet.add("web", 10, 4, scaling=SCALING)
+    fleet.to_come, fleet.late = write, late
+    with contextlib.suppress(KilledError):
+        move(fleet, cart, web)
+    fleet.to_come = -1
+    meanwhile, wanted = AFTER[after]
+    if meanwhile:
+        fleet.set_entry("Deployment", "cart", meanwhile)
+    planned_entries = {web.key: web.entry, cart.key: meanwhile or cart.entry}
+    if after.startswith("an edit"):
+        planned_entries[cart.key] = cart.entry
+    set_back_entries(fleet, STACK, planned_entries)
+    assert fleet.entry("Deployment", "web") == web.entry
+    assert fleet.entry("Deployment", "cart") == (wanted or cart.entry)
+    assert fleet.noted == ""
+    move(fleet, web)
+    assert (fleet.sides("web"), fleet.entry("Deployment", "web")) == ((6, 4), web.entry)
+
+
+def test_an_entry_that_went_with_its_workload_does_not_come_back(clock: Clock) -> None:
+    fleet, _, web = killed(clock)
+    (policy_,) = fleet.objects[POLICIES.collection()]
+    note = policy_["metadata"]["annotations"]
+    made = policy(STACK, "shop", {entry_key("Deployment", "web"): fleet.entry("Deployment", "web")})
+    made["metadata"]["annotations"] = note
+    fleet.objects[POLICIES.collection()] = [made]
+    assert set_back_entries(fleet, STACK, {web.key: web.entry}) == {web.key: ""}
+    assert fleet.data == {entry_key("Deployment", "web"): web.entry}
+
+
+def test_a_note_that_could_not_be_set_back_outlives_the_next_moves(clock: Clock) -> None:
+    """Of the workloads that do not move now; the rebalance after that sets them back."""
+    fleet, cart, web = killed(clock)
+    fleet.set_entry("Deployment", "web", web.entry)
+    fleet.evicted.append("an earlier one, so that nobody kills this command")
+    move(fleet, web)
+    assert fleet.entry("Deployment", "cart") == "4 of 10 on arm64"
+    assert set_back_entries(fleet, STACK, {cart.key: cart.entry}) == {cart.key: ""}
+    assert fleet.entry("Deployment", "cart") == cart.entry
+
+
+def test_whoever_lost_the_lease_sets_nothing_back(clock: Clock) -> None:
+    """The next holder has done that, and may have replaced the entry again."""
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    done = move(fleet, row, holds=lambda: False, allowance=Allowance(holds=lambda: False))
+    assert (fleet.evicted, fleet.entry("Deployment", "cart")) == ([], "4 of 10 on arm64")
+    assert "another command may move pods now" in done.notes[row.key]
+    assert set_back_entries(fleet, STACK, {row.key: row.entry}) == {row.key: ""}

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from archshift.cli import updates
 from archshift.cli.commands import rebalance
+from archshift.cluster.lease import LEASES, NAMESPACE, Lease
 from archshift.cluster.model import Inventory, Trouble
 from archshift.common.errors import ArchshiftError
 from archshift.plan.deletion_costs import Proportion
@@ -19,6 +21,8 @@ from tests.fakes import PODS, Clock, FakeCluster, FakePulumi, Run
 
 CARTS = "/apis/apps/v1/namespaces/shop/deployments"
 CART = "shop/Deployment/cart"
+PODS_OF_SHOP = "/api/v1/namespaces/shop/pods/"
+LEASE = LEASES.collection(NAMESPACE)
 
 
 class Shop(FakeCluster):
@@ -60,6 +64,8 @@ def shop(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch) -> Shop:
     pulumi.configure(arm_ratio="0.5", platform="lab")
     found = Shop(1)
     Clock(monkeypatch)
+    # This clock moves only with sleeps, and no thread renews a Lease by it.
+    monkeypatch.setattr("archshift.cluster.lease.SECONDS", 1e9)
     monkeypatch.setattr(rebalance, "connect", lambda _context: found)
 
     def survey(*_: object, **__: object) -> Survey:
@@ -109,8 +115,8 @@ def test_a_dry_run_for_people(run: Run, shop: Shop) -> None:
 def test_exactly_the_surplus_moves_and_the_costs_are_renewed(run: Run, shop: Shop) -> None:
     """Two evictions, and a cost for each pod."""
     code, out, _ = run("rebalance")
-    assert (code, len(shop.evicted), len(shop.patches)) == (0, 2, 6)
-    assert {manager for *_, manager in shop.patches} == {"archshift/dev/deletion-costs"}
+    managers = [manager for path, *_, manager in shop.patches if path.startswith(PODS_OF_SHOP)]
+    assert (code, len(shop.evicted), managers) == (0, 2, ["archshift/dev/deletion-costs"] * 6)
     assert [" ".join(line.split()) for line in out.splitlines() if line] == [
         "WORKLOAD PODS WANTED BEFORE NOW",
         f"{CART} 6 3 1 3 2 from x86 to Graviton",
@@ -141,14 +147,15 @@ def test_a_pipeline_that_is_cancelled_ends_the_command_in_order(
 def test_entries_that_a_killed_rebalance_left_are_set_back_first(
     run: Run, shop: Shop, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan is made after that. A dry run writes nothing."""
+    """A plan says what is still wanted, and the next one is made after that. A dry run writes nothing."""
     pulumi.configure(arm_ratio="0.5", platform="lab", placement="admission")
     order = []
     survey = rebalance.survey  # type: ignore[attr-defined]
 
-    def set_back_entries(cluster: Shop, label: str) -> dict[str, str]:
+    def set_back_entries(cluster: Shop, label: str, planned: dict[str, str]) -> dict[str, str]:
         order.append(label)
         assert cluster is shop
+        assert planned == {CART: ""}
         return {CART: "", "shop/Deployment/web": "no"}
 
     def seen(*given: Any, **named: Any) -> Survey:
@@ -160,7 +167,7 @@ def test_entries_that_a_killed_rebalance_left_are_set_back_first(
     run("rebalance", "--dry-run")
     assert order == ["survey"]
     _, _, err = run("rebalance")
-    assert order[1:3] == ["dev", "survey"]
+    assert order[1:4] == ["survey", "dev", "survey"]
     assert f"{CART}: its entry of a rebalance that was killed was set back\n" in err
     assert "shop/Deployment/web: its entry of a rebalance that was killed could not be set back: no\n" in err
 
@@ -297,3 +304,44 @@ def test_nothing_moves_while_a_state_in_a_folder_is_locked(
         code, _, err = run("rebalance")
         assert (code, err) == ((1, REFUSED) if stack == "dev" else (0, err))
     assert len(shop.evicted) == 2
+
+
+def test_a_second_rebalance_moves_nothing_while_the_first_one_lives(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence. A dry run needs no Lease."""
+    lease = Lease(shop, "dev", "archshift rebalance on ci")
+    lease.take(str)
+    assert run("rebalance", "--dry-run")[0] == 3
+    sleep = time.sleep
+
+    def meanwhile(seconds: float) -> None:
+        sleep(seconds)
+        lease.renew()
+        shop.objects[LEASE][0]["spec"]["renewTime"] += "9"
+
+    monkeypatch.setattr("time.sleep", meanwhile)
+    code, _, err = run("rebalance")
+    assert (code, shop.evicted) == (1, [])
+    assert "archshift rebalance on ci moves pods of the same stack now" in err
+    lease.give_back()
+    assert run("rebalance")[0] == 0
+
+
+def test_a_rebalance_that_lost_its_lease_evicts_nothing_more(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as after a pause of its process: another one may move the same pods."""
+    measure = rebalance.measure  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("archshift.cluster.lease.SECONDS", 30)
+
+    def stands_still(*given: Any, **named: Any) -> Any:
+        found = measure(*given, **named)
+        time.sleep(60)
+        return found
+
+    monkeypatch.setattr(rebalance, "measure", stands_still)
+    code, _, err = run("rebalance")
+    assert (code, shop.evicted) == (1, [])
+    assert "the rebalance stopped, because another command may hold its Lease now; run archshift" in err

@@ -1,10 +1,12 @@
 """The stack's memory of its cluster."""
 
+from dataclasses import replace
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from archshift.cluster.lease import LEASES, NAMESPACE, lease_name
 from archshift.common.errors import ArchshiftError
 from components import cluster_identity, stack_state
 from components.cluster_identity import check_cluster, survey_stack
@@ -99,3 +101,26 @@ def test_the_check_and_the_survey_share_a_connection(monkeypatch: pytest.MonkeyP
     recorder = Recorder(answers={READ_STACK_OUTPUTS: outputs()})
     record(lambda: uids.append(survey_stack(settings, None, lambda *_: None)[2]), recorder)
     assert (uids, contexts) == ([reached.uid], ["blue"])
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_an_update_plans_nothing_while_a_rebalance_moves_pods(
+    monkeypatch: pytest.MonkeyPatch, *, preview: bool
+) -> None:
+    """It would take the entries of the moment for the workloads' own. A preview only looks."""
+    reached = shop()
+    path = f"{LEASES.collection(NAMESPACE)}/{lease_name('stack')}"
+    monkeypatch.setattr(cluster_identity, "connect", lambda _: reached)
+    monkeypatch.setattr("pulumi.runtime.is_dry_run", lambda: preview)
+    survey_stack_in_program(reached)
+    assert (path in reached.gets) == (not preview)
+    if not preview:
+        assert reached.lists
+        assert reached.gets.index(path) <= 1, "before the survey"
+
+
+def survey_stack_in_program(reached: FakeCluster) -> None:
+    settings = replace(load(images={"check": False}), stack="stack")
+    recorder = Recorder(answers={READ_STACK_OUTPUTS: outputs()})
+    record(lambda: survey_stack(settings, None, lambda *_: None), recorder)
+    assert reached.lists

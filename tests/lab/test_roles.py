@@ -1,4 +1,4 @@
-"""The two roles that `archshift rbac` prints, on the real API server: what they allow, and what not."""
+"""The roles that `archshift rbac` prints, on the real API server: what they allow, and what not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import yaml
 
 from archshift.cluster.client import APPLY, MERGE, RefusedError, connect
 from archshift.cluster.client import Cluster as Client
+from archshift.cluster.lease import lease_name
 from lab.control_plane import CONTEXT, Lab
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
 from tests.lab.ordinary import went_well
 
 pytestmark = pytest.mark.timeout(900)
 
-USERS = ("looking", "deploying")
+USERS = ("looking", "deploying", "rebalancing")
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def refusal(ask: Callable[[], Any]) -> str:
     return error.value.words
 
 
-def test_one_role_looks_and_one_deploys(
+def test_one_role_looks_one_deploys_and_one_rebalances(
     cluster: Cluster,
     stack: Stack,
     namespace: str,
@@ -106,6 +107,8 @@ def test_one_role_looks_and_one_deploys(
     cluster.wait_until_settled(namespace)
     went_well(stack.config({"arm_ratio": "0.5"}).up())
     assert sum(cluster.graviton_counts(namespace).values()) == 3
+    become("rebalancing")
+    rebalance(cluster, stack, namespace)
     become("looking")
     look(cluster, stack.config({"arm_ratio": "1.0"}), namespace)
     changed = stack.up()
@@ -125,12 +128,30 @@ def test_one_role_looks_and_one_deploys(
     went_well(stack.up())
     # The update gives the fields of the templates back, and their rollouts end after it.
     cluster.wait_until_settled(namespace)
+    become("rebalancing")
+    rebalance(cluster, stack, namespace)
     become("looking")
     look(cluster, stack.config({"arm_ratio": "1.0"}), namespace)
     become("deploying")
     went_well(stack.up())
     assert sum(cluster.graviton_counts(namespace).values()) == 6
     went_well(stack.destroy("--run-program"))
+
+
+def rebalance(cluster: Cluster, stack: Stack, namespace: str) -> None:
+    """The role may evict and hold the Lease, and gives it back; it may start no rollout."""
+    done = stack.archshift("rebalance")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every workload is exact" in done.stdout
+    assert "forbidden" not in done.stdout + done.stderr
+    lease = cluster.get("lease", lease_name(stack.name), "default")
+    assert "holderIdentity" not in lease["spec"]
+    user = (
+        "--as=system:serviceaccount:user-rebalancing:me",
+        "--as-group=system:serviceaccounts:user-rebalancing",
+    )
+    where = f"--namespace={namespace}"
+    assert "yes" in cluster.lab.kubectl("auth", "can-i", "create", "pods/eviction", where, *user)
 
 
 def look(cluster: Cluster, stack: Stack, namespace: str) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from archshift.cli.main import main
 from archshift.report.rights import needs
-from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
+from archshift.report.roles import deploying_role, looking_role, pull_secret_roles, rebalancing_role
 from archshift.settings.stack import Settings
 from tests.build import load
 from tools.roles import FOLDER, files
@@ -144,7 +144,12 @@ def test_two_stacks_in_one_cluster_share_no_object() -> None:
         settings = replace(everything(), stack=stack)
         secrets = [*pull_secret_roles(settings.stack_label, [("shop", "a")], ["x"])]
         for group in ("archshift-looking", "team-a"):
-            for each in (*looking_role(settings, group), *deploying_role(settings), *secrets):
+            for each in (
+                *looking_role(settings, group),
+                *deploying_role(settings),
+                *rebalancing_role(settings),
+                *secrets,
+            ):
                 name = each["metadata"]["name"]
                 key = each["kind"], each["metadata"].get("namespace", ""), name
                 assert seen.setdefault(key, settings.stack_label) == settings.stack_label, key
@@ -160,11 +165,45 @@ def test_the_examples_are_what_the_table_says() -> None:
     assert {file.name for file in FOLDER.iterdir()} == {*files()}
 
 
-@pytest.mark.parametrize("role", [looking_role, deploying_role])
+@pytest.mark.parametrize("role", [looking_role, deploying_role, rebalancing_role])
 def test_a_stack_of_some_namespaces_gets_no_right_to_patch_elsewhere(role: Any) -> None:
     settings = load(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
     manifests = yaml.safe_load(yaml.safe_dump(role(settings)))
     assert not any("patch" in rule["verbs"] and "apps" in rule["apiGroups"] for rule in rules(manifests))
     patching = [rule for rule in rules(manifests, "Role") if "patch" in rule["verbs"]]
     assert patching
-    assert {each["metadata"].get("namespace") for each in manifests if each["kind"] == "Role"} == {"shop"}
+    spaces = {each["metadata"].get("namespace") for each in manifests if each["kind"] == "Role"}
+    assert spaces == ({"shop"} if role is looking_role else {"shop", "default"}), "and the Lease"
+
+
+@pytest.mark.parametrize("placement", ["admission", "patches"])
+def test_the_rebalancing_role_changes_no_workload_and_makes_pods_in_one_namespace_only(
+    placement: str,
+) -> None:
+    """With patches, it may note on a workload which pods came back."""
+    pools = {"x86": {"instance_types": ["m6i.large"], "limits": {"cpu": 8}}}
+    made = rebalancing_role(
+        load(arm_ratio="0.5", placement=placement, provisioner="karpenter", node_groups=pools)
+    )
+    changes = {
+        f"{verb} {resource} {each['metadata'].get('namespace', '')}".rstrip()
+        for each in made
+        for rule in each.get("rules", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb in CHANGES
+    }
+    more = {
+        "admission": {
+            "patch mutatingadmissionpolicies",
+            *(f"{verb} configmaps" for verb in ("create", "patch", "delete")),
+        },
+        "patches": {"patch deployments", "patch statefulsets"},
+    }
+    assert changes == more[placement] | {
+        "create pods/eviction",
+        "patch pods",
+        *(f"{verb} leases default" for verb in ("create", "patch")),
+        *(f"{verb} pods default" for verb in ("create", "delete", "deletecollection")),
+    }
+    assert "secrets" not in str(made)

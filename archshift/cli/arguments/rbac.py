@@ -6,7 +6,7 @@ from typing import Final
 from archshift.cli.parser import Commands
 from archshift.cli.stack import add_stack_options
 
-PARTS: Final = ("looking", "deploying", "pull-secrets")
+PARTS: Final = ("looking", "deploying", "rebalancing", "pull-secrets")
 """What the command prints, in order."""
 
 
@@ -16,8 +16,9 @@ def add_command(commands: Commands) -> None:
         "rbac",
         help="print the roles that the stack needs in its cluster",
         description="Print Kubernetes manifests for kubectl apply: a role for previews that can change "
-        "nothing, and a role for pulumi up. For each namespace, also print a role with the names of the pull "
-        "secrets that its workloads use. Read-only; only the pull secrets need the cluster.",
+        "nothing, one for pulumi up, and one for archshift rebalance. For each namespace, also print a role "
+        "with the names of the pull secrets that its workloads use. Read-only; only the pull secrets need "
+        "the cluster.",
         example="archshift rbac --stack prod",
     )
     add_stack_options(parser)
@@ -33,6 +34,12 @@ def add_command(commands: Commands) -> None:
         default="archshift-deploying",
         metavar="GROUP",
         help="the Kubernetes group of the user that deploys (default: archshift-deploying)",
+    )
+    parser.add_argument(
+        "--rebalancing-group",
+        default="archshift-rebalancing",
+        metavar="GROUP",
+        help="the Kubernetes group of the user that rebalances (default: archshift-rebalancing)",
     )
     parser.set_defaults(run=run)
 

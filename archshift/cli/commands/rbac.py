@@ -13,7 +13,7 @@ from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import pull_secret_images
 from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
-from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
+from archshift.report.roles import deploying_role, looking_role, pull_secret_roles, rebalancing_role
 from archshift.settings.stack import Settings
 
 _GROUP: Final = re.compile(r"[-A-Za-z0-9_.:/@]{1,253}")
@@ -23,7 +23,7 @@ _ACCOUNTS: Final = re.compile(r"system:serviceaccounts:(?!kube-system$).+")
 
 def run(options: argparse.Namespace) -> int:
     """Print the manifests; returns the exit code."""
-    for name in ("looking_group", "deploying_group"):
+    for name in ("looking_group", "deploying_group", "rebalancing_group"):
         group = getattr(options, name)
         if not _GROUP.fullmatch(group):
             raise ArchshiftError(f"--{name.replace('_', '-')}: {group[:80]!r} is not the name of a group")
@@ -33,12 +33,13 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name.replace('_', '-')}: {group[:80]!r} is a group of Kubernetes itself",
                 "name a group that only this user has",
             )
-    if options.looking_group == options.deploying_group:
-        raise ArchshiftError(
-            f"--looking-group and --deploying-group are both {options.looking_group!r}, so neither could "
-            "change anything",
-            "name two groups",
-        )
+    for name in ("deploying", "rebalancing"):
+        if options.looking_group == getattr(options, f"{name}_group"):
+            raise ArchshiftError(
+                f"--looking-group and --{name}-group are both {options.looking_group!r}, so neither could "
+                "change anything",
+                "name two groups",
+            )
     with busy("reading the stack and the cluster"):
         manifests = list(_manifests(options, read_settings(options)))
     if options.json:
@@ -57,11 +58,13 @@ def _manifests(options: argparse.Namespace, settings: Settings) -> Iterator[dict
             yield from looking_role(settings, options.looking_group)
         elif part == "deploying":
             yield from deploying_role(settings, options.deploying_group)
+        elif part == "rebalancing":
+            yield from rebalancing_role(settings, options.rebalancing_group)
         elif settings.images.check:
             yield from pull_secret_roles(
                 settings.stack_label,
                 _pull_secrets(settings),
-                (options.looking_group, options.deploying_group),
+                (options.looking_group, options.deploying_group, options.rebalancing_group),
             )
 
 

@@ -18,7 +18,9 @@ from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table, print_troubles
 from archshift.cli.updates import check_no_update
 from archshift.cluster.client import Cluster, connect
+from archshift.cluster.lease import Lease, sole_mover
 from archshift.common.architectures import display, opposite
+from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.rebalancing import rebalancing
@@ -52,17 +54,23 @@ class Result:
 def run(options: argparse.Namespace) -> int:
     """Move the surplus, or say what would move; returns the exit code."""
     settings = read_settings(options)
-    check_no_update(options, settings.stack)
-    with connect(settings.kube_context) as cluster:
-        if settings.placement == "admission" and not options.dry_run:
-            for key, problem in sorted(set_back_entries(cluster, settings.stack_label).items()):
-                why = f"could not be set back: {problem}" if problem else "was set back"
-                _say(f"{key}: its entry of a rebalance that was killed {why}")
-        with busy("reading the cluster and its images") as watch:
-            found = survey(settings, cluster=cluster, watch=watch)
-        # Entries that hold only while pods move are set back.
-        with signals_as_interrupts(once=True):
-            result = _rebalance(options, settings, cluster, found)
+    with connect(settings.kube_context) as cluster, signals_as_interrupts(once=True):
+        if options.dry_run:
+            check_no_update(options, settings.stack)
+            result = _rebalance(options, settings, cluster, _survey(settings, cluster))
+        else:
+            with sole_mover(cluster, settings.stack_label, "archshift rebalance", say=_say) as lease:
+                # An update looks for the Lease after it has locked the stack, so one of both sees the other.
+                check_no_update(options, settings.stack)
+                found = _survey(settings, cluster)
+                if settings.placement == "admission" and _set_back(settings, cluster, found):
+                    found = _survey(settings, cluster)
+                result = _rebalance(options, settings, cluster, found, lease)
+                if lease and not lease.holds:
+                    raise ArchshiftError(
+                        "the rebalance stopped, because another command may hold its Lease now",
+                        "run archshift rebalance again",
+                    )
     if options.json:
         print_json(as_json(result))
     else:
@@ -72,12 +80,33 @@ def run(options: argparse.Namespace) -> int:
     return 0 if result.plan.reached else EXIT_INEXACT
 
 
+def _survey(settings: Settings, cluster: Cluster) -> Survey:
+    with busy("reading the cluster and its images") as watch:
+        return survey(settings, cluster=cluster, watch=watch)
+
+
+def _set_back(settings: Settings, cluster: Cluster, found: Survey) -> bool:
+    """Set back what a killed command left, and say so; return whether there was anything."""
+    planned = {row.key: row.entry for row in found.plan.workloads}
+    done = set_back_entries(cluster, settings.stack_label, planned)
+    for key, problem in sorted(done.items()):
+        why = f"could not be set back: {problem}" if problem else "was set back"
+        _say(f"{key}: its entry of a rebalance that was killed {why}")
+    return bool(done)
+
+
 def _say(text: str) -> None:
     """Tell a person what happens; the result is on standard output."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster, found: Survey) -> Result:
+def _rebalance(
+    options: argparse.Namespace,
+    settings: Settings,
+    cluster: Cluster,
+    found: Survey,
+    lease: Lease | None = None,
+) -> Result:
     entries = found.placement.entries if found.placement else {}
     rows, left = rebalancing(found.plan, found.inventory, entries, restart=options.restart)
     # Karpenter may have removed the nodes of a side whose pods went to the other one.
@@ -97,7 +126,10 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
     def bring_up(cluster: Cluster, moving: Sequence[PlannedWorkload]) -> None:
         bring_up_nodes(cluster, needed_after(cluster, moving, found.inventory), settings.stack)
 
-    allowance = Allowance(options.max_pods)
+    def holds() -> bool:
+        return lease is None or lease.holds
+
+    allowance = Allowance(options.max_pods, holds)
     ended = StepResult()
     if due:
         ended = move_pods(
@@ -110,6 +142,7 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             bring_up_nodes=bring_up if on_demand else None,
             allowance=allowance,
             turns_back=settings.placement == "admission",
+            holds=holds,
             say=_say,
         )
         keys = {row.key for row in due}
