@@ -52,9 +52,6 @@ HOURS: Final = (
 RULES: Final = ("rule", "renewed", "exact")
 """The namespaces, by how their pods are placed: bench/autoscaling.py says how."""
 
-FLEET_OFF: Final = 0.03
-"""How far the fleet's share may be off."""
-
 STACK: Final = "bench"
 MANAGER: Final = "archshift/bench"
 _NODES: Final = 20

@@ -254,8 +254,7 @@ def test_an_update_that_takes_x86_away_registers_nothing(monkeypatch: pytest.Mon
     assert str(error.value) == (
         "x86 capacity stays: 1 workload needs x86: shop/Deployment/old (it pins amd64 by its own "
         "nodeSelector): no x86 node is left where they can run; give these workloads images for arm64 and "
-        "what else they need on Graviton nodes, or remove them, and run archshift report to see when nothing "
-        "needs x86 any more"
+        "what else they need on Graviton nodes, or remove them (archshift report lists them)"
     )
 
 

@@ -232,7 +232,7 @@ def test_nothing_is_protected_when_nothing_needs_x86(monkeypatch: pytest.MonkeyP
 NEEDED = (
     "x86 capacity stays: 1 workload needs x86: shop/Deployment/cart (it pins amd64 by its own nodeSelector): "
     "no x86 node is left where they can run; give these workloads images for arm64 and what else they need "
-    "on Graviton nodes, or remove them, and run archshift report to see when nothing needs x86 any more"
+    "on Graviton nodes, or remove them (archshift report lists them)"
 )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     # Every parser imports this module for its options, so it must load fast.
     from archshift.plan.model import Plan
     from archshift.settings import stack as stack_settings
+    from archshift.settings.stack_keys import Files
 
 # `pulumi config` takes 0.3 s; with a backend in the cloud, a few seconds.
 _TIMEOUT_SECONDS = 60
@@ -64,27 +65,27 @@ def read_settings(options: argparse.Namespace, *, nodes: bool = False) -> "stack
 
 
 def read_configuration(
-    options: argparse.Namespace, *, nodes: bool = False
+    options: argparse.Namespace, *, nodes: bool = False, files: "Files | None" = None
 ) -> "tuple[stack_settings.Settings, dict[str, str]]":
     """Return the settings of the selected stack, and the values from which they are.
 
     Args:
         options: The command's options.
         nodes: As in ``read_settings``.
+        files: The stack's files, if they are read already.
 
     Raises:
         ArchshiftError: As ``read_settings``.
     """
     from archshift.nodes.live_groups import read_groups
     from archshift.settings import stack as stack_settings
-    from archshift.settings.stack_keys import check_spelled_once
+    from archshift.settings.stack_keys import check_keys, read_files
 
     stack = stack_name(options)
-    check_spelled_once(
-        Path(options.cwd),
-        stack.rpartition("/")[2],
-        Path(options.config_file) if options.config_file else None,
-    )
+    config_file = Path(options.config_file) if options.config_file else None
+    if files is None:
+        files = read_files(Path(options.cwd), stack.rpartition("/")[2], config_file)
+    check_keys(files)
     entries = stack_config(options, stack)
     for key, entry in entries.items():
         # The program would get its value, but this command gets none. So each would read other settings.

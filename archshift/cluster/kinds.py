@@ -311,11 +311,6 @@ UNREAD: Final[Mapping[str, WorkloadKind]] = {
 }
 """Kinds whose objects archshift does not read. Their pods name them, by the ReplicaSets between."""
 
-REVISION_LABELS: Final = tuple(
-    dict.fromkeys(kind.revision_label for kind in (*CONTROLLERS.values(), *UNREAD.values()))
-)
-"""The labels of pods that differ between revisions of a workload."""
-
 TESTED_KINDS: Final = tuple(name for name, kind in CONTROLLERS.items() if kind.tested)
 
 SCALED: Final[Mapping[str, Resource]] = {

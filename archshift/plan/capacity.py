@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from archshift.common.architectures import ARCHITECTURES, Architecture, display
 from archshift.common.resources import GIB, NOTHING, Resources, describe_amount, total
+from archshift.common.text import counted
 from archshift.nodes.groups import Node, comes_with_node
 
 
@@ -100,13 +101,13 @@ class Balance:
         lacking += [describe_amount(name, amount) for name, amount in self.missing_devices]
         requests, capacity = self.demand.total, self.capacity
         if requests.pods > capacity.pods:
-            lacking.append(f"room for {requests.pods - capacity.pods} pods")
-        nodes = f"{self.nodes} nodes"
+            lacking.append(f"room for {counted(requests.pods - capacity.pods, 'pod')}")
+        nodes = counted(self.nodes, "node")
         if self.possible:
             nodes += f" and {self.possible} that NodePools may bring up"
         if lacking:
             return (
-                f"{side} lacks {', '.join(lacking)}: {requests.pods} pods ask for "
+                f"{side} lacks {', '.join(lacking)}: {counted(requests.pods, 'pod', 'ask')} for "
                 f"{requests.vcpu:.1f} vCPU and {requests.gib:.1f} GiB of the "
                 f"{capacity.vcpu:.1f} vCPU and {capacity.gib:.1f} GiB of {nodes}"
             )

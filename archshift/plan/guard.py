@@ -25,8 +25,8 @@ from archshift.plan.model import Rules
 from archshift.plan.only_x86 import KUBELET, OnlyX86
 
 WAY_OUT: Final = (
-    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
-    "run archshift report to see when nothing needs x86 any more"
+    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them "
+    "(archshift report lists them)"
 )
 """The way out in every refusal of the guard."""
 

@@ -31,6 +31,7 @@ _CONTEXT: Final = re.compile(r"[0-9A-Za-z_][^\s\x00-\x1f\x7f]{0,252}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
+_STACK: Final = "pulumi:pulumi:Stack"
 _WORKLOADS: Final = "archshift:index:WorkloadPatches"
 _GATE: Final = "archshift:index:Gate"
 """The types of the resources whose outputs say what an update tried, also if it failed."""
@@ -87,30 +88,28 @@ class Configured:
     gated: bool
 
 
-def read_state(outputs: Mapping[str, Any], resources: Iterable[Any]) -> Deployed:
+def read_state(resources: Iterable[Any]) -> Deployed:
     """Return what the stack's state says of its last updates.
 
     The program exports the stack's outputs only after an update that ended well. The component of the patches
     records its own outputs before the first pod moves.
 
     Args:
-        outputs: The stack's outputs.
         resources: The resources of the state, as ``pulumi stack export`` prints them.
 
     Raises:
         ArchshiftError: An arm_ratio there is not a number from 0 to 1.
     """
-    last = _update(outputs, "arm_ratio")
-    tried, gated = None, False
-    for resource in resources:
-        if not isinstance(resource, Mapping) or not isinstance(resource.get("outputs"), Mapping):
-            continue
-        own = resource["outputs"]
-        if resource.get("type") == _WORKLOADS:
-            # Earlier versions recorded no commit there.
-            tried = _update({OUTPUT: last.commit if last else "", **own}, "ratio")
-        elif resource.get("type") == _GATE:
-            gated = own.get("required") is not False
+    outputs = {
+        resource.get("type"): resource["outputs"]
+        for resource in resources
+        if isinstance(resource, Mapping) and isinstance(resource.get("outputs"), Mapping)
+    }
+    last = _update(outputs.get(_STACK, {}), "arm_ratio")
+    # Earlier versions recorded no commit there.
+    recorded = {OUTPUT: last.commit if last else "", **outputs.get(_WORKLOADS, {})}
+    tried = _update(recorded, "ratio")
+    gated = _GATE in outputs and outputs[_GATE].get("required") is not False
     same = tried and last and tried.commit == last.commit and same_ratio(tried.ratio, last.ratio)
     return Deployed(last=last, failed=None if same else tried, gated=gated)
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from archshift.actions.rollout_limits import RolloutLimits
@@ -23,7 +22,7 @@ from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
-from archshift.nodes.launch_templates import read_template
+from archshift.nodes.launch_templates import LiveTemplate, ReadTemplate, TemplateVersion, read_template
 from archshift.nodes.live_groups import LiveGroup, with_types
 from archshift.nodes.node_pools import LivePool, Provisioner
 from archshift.nodes.twins import fill_groups
@@ -427,10 +426,22 @@ def _managed_groups(
 ) -> dict[str, EksNodeGroup]:
     if describe and cluster and raw:
         there = imports(raw)
-        read = partial(read_template, cluster)
+        read = _reader_of_templates(cluster)
         live = with_types(describe(cluster, there, [name for name in raw if name not in there], label), read)
         return fill_groups(eks_groups(raw, cluster, families, live), read)
     return eks_groups(raw, cluster, families)
+
+
+def _reader_of_templates(cluster: EksCluster) -> ReadTemplate:
+    """Return what reads launch templates, each version once: several groups may have it."""
+    templates: dict[TemplateVersion, LiveTemplate] = {}
+
+    def read(version: TemplateVersion, key: str) -> LiveTemplate:
+        if version not in templates:
+            templates[version] = read_template(cluster, version, key)
+        return templates[version]
+
+    return read
 
 
 def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str:

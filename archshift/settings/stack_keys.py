@@ -5,15 +5,17 @@ key. If a file has two of them, the engine takes any of the values: two runs of 
 """
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import yaml
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import one_line
+from archshift.settings.reading import join
 
 PROJECT_FILES: Final = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
 """The names of a project's file, in the order in which the engine looks for them."""
@@ -29,8 +31,12 @@ ENVIRONMENT: Final = "environment"
 """The key of a stack's file that names environments of Pulumi ESC."""
 
 
-def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None) -> None:
-    """Check that the configuration of a stack has each key in one spelling.
+Files: TypeAlias = Sequence[tuple[Path, Mapping[str, Any]]]
+"""The project's file and the stack's, with what is in them."""
+
+
+def read_files(folder: Path, stack: str, config_file: Path | None = None) -> Files:
+    """Read the configuration of a stack.
 
     Args:
         folder: The folder of the project, or one below it.
@@ -38,13 +44,22 @@ def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None
         config_file: The stack's file; None where the engine finds it.
 
     Raises:
-        ArchshiftError: A file has a key twice, or cannot be read.
+        ArchshiftError: A file cannot be read.
     """
-    for path, content in _files(folder, stack, config_file):
+    return tuple(_files(folder, stack, config_file))
+
+
+def check_keys(files: Files) -> None:
+    """Check that a configuration has each key in one spelling, and only numbers that JSON has.
+
+    Raises:
+        ArchshiftError: A file has a key twice, or a number such as .nan.
+    """
+    for path, content in files:
         _check(path, content)
 
 
-def check_in_repository(folder: Path, stack: str, config_file: Path | None = None) -> None:
+def check_in_repository(folder: Path, files: Files) -> None:
     """Check that a commit alone says where its state is and what its configuration is.
 
     A link, or a file elsewhere, is another file in another checkout. The rules of code owners and the start
@@ -52,13 +67,12 @@ def check_in_repository(folder: Path, stack: str, config_file: Path | None = Non
 
     Args:
         folder: The folder of the project.
-        stack: As for ``check_spelled_once``.
-        config_file: The same.
+        files: Its files.
 
     Raises:
-        ArchshiftError: A file is a link or elsewhere, or cannot be read.
+        ArchshiftError: A file is a link or elsewhere.
     """
-    for path, _ in _files(folder, stack, config_file):
+    for path, _ in files:
         if path.is_symlink():
             raise ArchshiftError(
                 f"{path.name} is a symbolic link, so its commit does not say what is in it",
@@ -72,19 +86,10 @@ def check_in_repository(folder: Path, stack: str, config_file: Path | None = Non
             )
 
 
-def what_runs(folder: Path, stack: str, config_file: Path | None = None) -> dict[str, Any]:
-    """Return what chooses the program, its interpreter, its plugins and its environment, by file and key.
-
-    Args:
-        folder: The folder of the project.
-        stack: As for ``check_spelled_once``.
-        config_file: The same.
-
-    Raises:
-        ArchshiftError: A file cannot be read.
-    """
+def what_runs(files: Files) -> dict[str, Any]:
+    """Return what chooses the program, its interpreter, its plugins and its environment, by file and key."""
     found: dict[str, Any] = {}
-    for path, content in _files(folder, stack, config_file):
+    for path, content in files:
         if path.name in PROJECT_FILES:
             own = {key: content[key] for key in content if key not in _SAYS_NOTHING}
         else:
@@ -93,24 +98,22 @@ def what_runs(folder: Path, stack: str, config_file: Path | None = None) -> dict
     return found
 
 
-def check_readable(
-    folder: Path, stack: str, values: Mapping[str, str], config_file: Path | None = None
-) -> None:
+def check_readable(folder: Path, stack: str, values: Mapping[str, str], files: Files) -> None:
     """Check that the files of a commit say what it deploys: its program and all keys of archshift.
 
     Args:
         folder: The folder of the project.
-        stack: As for ``check_spelled_once``.
+        stack: The stack's name without an organisation.
         values: What the engine read, by full key.
-        config_file: As for ``check_spelled_once``.
+        files: Its files.
 
     Raises:
         ArchshiftError: As ``check_in_repository``; or the program or a key is elsewhere.
     """
-    check_in_repository(folder, stack, config_file)
+    check_in_repository(folder, files)
     texts = {_spelling(key): text for key, text in values.items() if key.startswith("archshift:")}
     written: set[str] = set()
-    for path, content in _files(folder, stack, config_file):
+    for path, content in files:
         of_project = path.name in PROJECT_FILES
         if of_project:
             _check_main(path, str(content.get("main") or "."))
@@ -200,6 +203,24 @@ def _check(path: Path, content: Mapping[str, Any]) -> None:
                 f"{path.name} has the key {one_line(key, 80)} in {count} spellings; pulumi takes any of them",
                 "keep one",
             )
+
+    for key, number in _not_finite(config):
+        raise ArchshiftError(f"{path.name}: {key}: {number} is not a finite number", "write a number")
+
+
+def _not_finite(config: object) -> Iterator[tuple[str, float]]:
+    """Yield the numbers that JSON does not have, such as .nan, each with its key. The engine names no key."""
+    waiting = [("", config)]
+    # A YAML alias may be anywhere, even inside itself.
+    seen: set[int] = set()
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            yield key, value
+        elif isinstance(value, Mapping | list) and id(value) not in seen:
+            seen.add(id(value))
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += [(join(key, str(name)) if key else one_line(name, 80), part) for name, part in parts]
 
 
 def _spelling(key: object) -> str:

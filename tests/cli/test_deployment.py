@@ -25,8 +25,7 @@ if "config" in sys.argv:
     text = lambda value: value if isinstance(value, str) else json.dumps(value)
     print(json.dumps({{key: {{"value": text(value)}} for key, value in config.items()}}))
 else:
-    state = json.load(open(os.environ["STATE"]))
-    print(json.dumps(state["outputs"] if "output" in sys.argv else state))
+    print(open(os.environ["STATE"]).read())
 """
 
 
@@ -54,8 +53,10 @@ def _state(folder: Path, last: tuple[float, str] | None, *tried: object, gated: 
     if tried:
         outputs = dict(zip(("ratio", "commit"), tried, strict=False))
         resources.append({"type": "archshift:index:WorkloadPatches", "outputs": outputs})
-    outputs = dict(zip(("arm_ratio", "commit"), last, strict=True)) if last else {}
-    state = {"outputs": outputs, "deployment": {"resources": resources}}
+    if last:
+        outputs = dict(zip(("arm_ratio", "commit"), last, strict=True))
+        resources.append({"type": "pulumi:pulumi:Stack", "outputs": outputs})
+    state = {"deployment": {"resources": resources}}
     (folder.parent / "state").write_text(json.dumps(state))
 
 

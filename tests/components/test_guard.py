@@ -82,13 +82,13 @@ def own(name: str, **more: Any) -> Node:
 
 
 WAY_OUT = (
-    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
-    "run archshift report to see when nothing needs x86 any more"
+    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them "
+    "(archshift report lists them)"
 )
 CART = "1 workload needs x86: shop/Deployment/cart (why)"
 NOWHERE = f"{CART}: no x86 node is left where they can run"
 TWO_SHORT = (
-    f"{CART}: x86 lacks 1.1 vCPU: 5 pods ask for 5.0 vCPU and 5.0 GiB of the 3.9 vCPU and 15.0 GiB of 1 nodes"
+    f"{CART}: x86 lacks 1.1 vCPU: 5 pods ask for 5.0 vCPU and 5.0 GiB of the 3.9 vCPU and 15.0 GiB of 1 node"
 )
 
 

@@ -90,7 +90,7 @@ def test_the_sentence_says_who_and_what_to_do(guarded: Guarded) -> None:
         f"x86 capacity stays: 1 workload needs x86: {guarded.namespace}/Deployment/legacy "
         f"({guarded.images['legacy']} is amd64-only: container app: its image has linux/amd64): no x86 node "
         "is left where they can run; give these workloads images for arm64 and what else they need on "
-        "Graviton nodes, or remove them, and run archshift report to see when nothing needs x86 any more"
+        "Graviton nodes, or remove them (archshift report lists them)"
     ) in run.output
 
 

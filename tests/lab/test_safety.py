@@ -113,7 +113,7 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
         assert run.exit_code != 0
         assert (
             "arm_ratio 0.8 cannot be scheduled: Graviton lacks 4.1 vCPU, 17.0 GiB: 8 pods ask for 8.0 vCPU "
-            "and 32.0 GiB of the 3.9 vCPU and 15.0 GiB of 1 nodes; raise the size in "
+            "and 32.0 GiB of the 3.9 vCPU and 15.0 GiB of 1 node; raise the size in "
             "archshift:node_groups or choose another ratio"
         ) in run.output
         assert "Traceback" not in run.output

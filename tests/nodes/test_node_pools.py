@@ -309,7 +309,7 @@ def test_a_shortage_says_what_the_limits_leave() -> None:
     (shortage,) = make_plan(arm_ratio=1.0, inventory=found, groups=(pool(), ARM)).shortages
     assert shortage == (
         "Graviton lacks 4.2 vCPU: 20 pods ask for 20.0 vCPU and 20.0 GiB of the 15.8 vCPU and 61.1 GiB of 1 "
-        "nodes and 2 that NodePools may bring up"
+        "node and 2 that NodePools may bring up"
     )
 
 

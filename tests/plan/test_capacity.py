@@ -82,7 +82,7 @@ def test_no_nodes_and_no_demand_is_no_shortage() -> None:
     """At 0.0 a cluster without Graviton nodes is in order; with one pod wanted there it is not."""
     assert graviton(Demand()).shortage == ""
     assert graviton(Demand().plus(Resources(), 1)).shortage == (
-        "Graviton lacks room for 1 pods: 1 pods ask for 0.0 vCPU and 0.0 GiB of the 0.0 vCPU "
+        "Graviton lacks room for 1 pod: 1 pod asks for 0.0 vCPU and 0.0 GiB of the 0.0 vCPU "
         "and 0.0 GiB of 0 nodes"
     )
 

@@ -332,17 +332,17 @@ def test_a_taint_that_turns_nobody_away_does_not_matter(taints: tuple[Taint, ...
         (
             need(pods=6),
             [node("a")],
-            "x86 lacks 2.0 vCPU: 6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes",
+            "x86 lacks 2.0 vCPU: 6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 node",
         ),
         (
             need(pods=2, requests=Resources(0, 10 * GIB)),
             [node("a")],
-            "x86 lacks 4.0 GiB: 2 pods ask for 0.0 vCPU and 20.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes",
+            "x86 lacks 4.0 GiB: 2 pods ask for 0.0 vCPU and 20.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 node",
         ),
         (
             need(pods=3, requests=Resources(0, 0)),
             [node("a", pods=1), node("b", pods=1)],
-            "x86 lacks room for 1 pods: 3 pods ask for 0.0 vCPU and 0.0 GiB of the 8.0 vCPU and 32.0 GiB of "
+            "x86 lacks room for 1 pod: 3 pods ask for 0.0 vCPU and 0.0 GiB of the 8.0 vCPU and 32.0 GiB of "
             "2 nodes",
         ),
         (
@@ -394,7 +394,7 @@ def test_all_of_them_need_room_together() -> None:
     wanted = [need(pods=3), need("pay", pods=3, template=selects(pool="main"))]
     assert shortfall(wanted, [node("a", labels={"pool": "main"})]) == (
         "2 workloads need x86: shop/Deployment/cart (why), shop/Deployment/pay (why): x86 lacks 2.0 vCPU: "
-        "6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes"
+        "6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 node"
     )
 
 

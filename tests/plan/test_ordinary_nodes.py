@@ -185,7 +185,7 @@ def test_a_shortage_that_ends_with_the_state_is_only_named() -> None:
     assert plan.node_notes == (
         "1 of 2 Graviton nodes take no pods now: cordoned, not ready or with a temporary taint; until they "
         "do, Graviton lacks 0.1 vCPU: 2 pods ask for 0.2 vCPU and 0.1 GiB of the 0.1 vCPU and 16.0 GiB of 1 "
-        "nodes",
+        "node",
     )
 
 

@@ -405,7 +405,7 @@ def test_a_step_without_room_says_what_is_missing() -> None:
     )
     assert plan.shortages == [
         "Graviton lacks 6.1 vCPU: 10 pods ask for 10.0 vCPU and 10.0 GiB of the 3.9 vCPU and 15.0 GiB of "
-        "1 nodes"
+        "1 node"
     ]
     assert plan.balances[AMD64].demand.total.pods == 0
 

@@ -457,7 +457,13 @@ def test_an_import_that_does_not_fit_is_refused(
 def test_types_that_only_a_launch_template_names_need_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its twin follows them. Other types in the settings are refused, because the guard would count them."""
     template = LiveTemplate(image="ami-0golden", names_types=True, instance_type="m5.xlarge")
-    monkeypatch.setattr(stack_settings, "read_template", lambda _cluster, _version, _key: template)
+    asked: list[TemplateVersion] = []
+
+    def read(_cluster: object, version: TemplateVersion, _key: str) -> LiveTemplate:
+        asked.append(version)
+        return template
+
+    monkeypatch.setattr(stack_settings, "read_template", read)
     live = replace(
         OLD,
         instance_types=None,
@@ -471,6 +477,8 @@ def test_types_that_only_a_launch_template_names_need_no_setting(monkeypatch: py
     found = load({"x86": live}, node_groups=groups).eks_node_groups
     assert [kind.name for kind in found["x86"].instance_types] == ["m5.xlarge"]
     assert {kind.architecture for kind in found["graviton"].instance_types} == {"arm64"}
+    # The group and its twin need it.
+    assert asked == [TemplateVersion(id="lt-1", version="3")]
     groups["x86"]["instance_types"] = ["m5.large"]
     assert refused(live={"x86": live}, node_groups=groups) == (
         "archshift:node_groups.x86.instance_types: m5.large is not what the live group 'general' has; write "

@@ -45,7 +45,7 @@ from archshift.ramp.schedule import same_ratio
 from archshift.report.drift import drift_in
 from archshift.settings.share_changes import may_raise
 from archshift.settings.stack import Settings, digest, model_of
-from archshift.settings.stack_keys import backend_in_project, check_readable, what_runs
+from archshift.settings.stack_keys import backend_in_project, check_readable, read_files, what_runs
 
 PROGRAM: Final = (
     *("Pulumi*", "__main__.py", "pyproject.toml", "uv.lock"),
@@ -402,14 +402,15 @@ def _removal(before: _Commit | None, new: Configured) -> str:
 
 def _read_commit(options: argparse.Namespace, folder: Path) -> _Commit:
     """Return the configuration of a checkout, as the engine reads it there."""
-    stack, file = stack_name(options).rpartition("/")[2], _config_file(options)
-    settings, values = read_configuration(options)
+    stack = stack_name(options).rpartition("/")[2]
+    files = read_files(folder, stack, _config_file(options))
+    settings, values = read_configuration(options, files=files)
     try:
-        check_readable(folder, stack, values, file)
+        check_readable(folder, stack, values, files)
         problem = ""
     except ArchshiftError as error:
         problem = str(error)
-    return _Commit(settings=settings, values=values, runs=what_runs(folder, stack, file), problem=problem)
+    return _Commit(settings=settings, values=values, runs=what_runs(files), problem=problem)
 
 
 def _commit_of(options: argparse.Namespace, commit: str) -> _Commit | None:
@@ -447,13 +448,9 @@ def _ask(settings: Settings, folder: Path) -> tuple[str, str]:
 
 
 def _deployed(options: argparse.Namespace, stack: str) -> Deployed:
-    outputs, state = (
-        _json_of(options, "stack", *command, "--stack", stack)
-        for command in (("output", "--json"), ("export",))
-    )
-    deployment = state.get("deployment")
+    deployment = _json_of(options, "stack", "export", "--stack", stack).get("deployment")
     resources = deployment.get("resources") if isinstance(deployment, Mapping) else None
-    return read_state(outputs, resources if isinstance(resources, list) else [])
+    return read_state(resources if isinstance(resources, list) else [])
 
 
 def _json_of(options: argparse.Namespace, *command: str) -> Mapping[str, Any]:
