@@ -37,7 +37,6 @@ _STEP: Final = 60.0
 """The seconds between two samples, as in the lab."""
 
 _TOLERANCE: Final = 0.1
-_PARTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class _Pod:
 
 class _Workload:
     def __init__(self, load: Load, ratio: float) -> None:
-        self.load, self.share = load, Proportion(round(ratio * _PARTS), _PARTS, load.bounds[0])
+        self.load, self.shift = load, 0.0
         template = _template(load.soft)
         rule = scaling_of(template, ratio, load.bounds[1], zones=len(_ZONES), tainted=True)
         fields = place(template, 1, 2, scaling=rule)
@@ -134,14 +133,16 @@ def model_day(ratio: float, seed: int, *, costs_every: int = 0) -> list[Sample]:
     ]
     used: Counter[str] = Counter()
     fleet = [_Workload(load, ratio) for load in loads()]
-    for one, on in zip(fleet, _after_a_step(fleet, ratio, chance), strict=True):
+    for one in fleet:
+        one.shift = chance.random()
+    for one, on in zip(fleet, _wanted(fleet, ratio), strict=True):
         for number in range(one.load.pods):
             side = ARM64 if number < on else AMD64
             own = [node for node in nodes if node[ARCH_LABEL] == side]
             node = min(own, key=lambda node: _crowd(one, used, node))
             one.put(node, -_STEP, chance)
             used[node[HOSTNAME_LABEL]] += 1
-    _write_costs(fleet)
+    _write_costs(fleet, ratio)
     samples: list[Sample] = []
     for hour in range(len(HOURS)):
         now, due = hour * _STEP, list[_Workload]()
@@ -161,7 +162,7 @@ def model_day(ratio: float, seed: int, *, costs_every: int = 0) -> list[Sample]:
             for one in fleet
         ]
         if costs_every and (hour + 1) % costs_every == 0:
-            _write_costs(fleet)
+            _write_costs(fleet, ratio)
     return samples
 
 
@@ -170,23 +171,25 @@ def _crowd(one: _Workload, used: Mapping[str, int], node: Mapping[str, str]) -> 
     return one.counts[HOSTNAME_LABEL, name], used[name]
 
 
-def _after_a_step(fleet: Sequence[_Workload], ratio: float, chance: Random) -> list[int]:
+def _wanted(fleet: Sequence[_Workload], ratio: float) -> list[int]:
     """Return the pods on Graviton of each workload: exact in the fleet, and less than a pod off in each."""
     thresholds = []
     for at, one in enumerate(fleet):
-        shift = chance.random()
-        thresholds += [((number + shift) / one.load.pods, at) for number in range(one.load.pods)]
+        size = len(one.pods) or one.load.pods
+        thresholds += [((number + one.shift) / size, at) for number in range(size)]
     lowest = Counter(at for _, at in sorted(thresholds)[: round(ratio * len(thresholds))])
     return [lowest[at] for at in range(len(fleet))]
 
 
-def _write_costs(fleet: Sequence[_Workload]) -> None:
+def _write_costs(fleet: Sequence[_Workload], ratio: float) -> None:
+    """Write costs as archshift does: their share is the rounded one of the present pods."""
+    wanted = _wanted(fleet, ratio)
     standing = {
         one.load.name: (
             [Standing(pod.name, pod.node[ARCH_LABEL] == ARM64, pod.cost) for pod in one.pods],
-            one.share,
+            Proportion(on, len(one.pods), min(len(one.pods), one.load.bounds[0]), mixed=True),
         )
-        for one in fleet
+        for one, on in zip(fleet, wanted, strict=True)
     }
     due = costs_of(standing)
     for one in fleet:
