@@ -140,7 +140,8 @@ def reach(
         if not soft_rules:
             # The fewest pods are old ones.
             off += min(_NEW_PODS_OFF, pods - fewest_pods)
-        fewest = max(0, (pods - scaling.within + 1) // 2)
+        # The hard bound limits pods that come. It moves none of those that stay after others have ended.
+        fewest = max(0, (pods - scaling.within + 1) // 2) if pods == bounds[1] else 0
         least = max(math.ceil(share * pods - off - 1e-9), fewest)
         most = min(math.floor(share * pods + off + 1e-9), pods - fewest)
         low, high = min(low, least / pods), max(high, most / pods)
