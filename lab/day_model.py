@@ -67,7 +67,9 @@ class _Workload:
         self.within: int = fields["spread"]["maxSkew"]
         names = ("soft-spread", "zone-spread", "node-spread")
         self.spreads = [fields[name] for name in names if name in fields] + [*template.other_spreads[0]]
-        self.preferred = {side: _preferred(fields.get("preferred", []), side) for side in ARCHITECTURES}
+        self.preferred: dict[str, int] = {
+            side: _preferred(fields.get("preferred", []), side) for side in ARCHITECTURES
+        }
         self.pods: list[_Pod] = []
         self.counts: Counter[tuple[str, str]] = Counter()
 
@@ -126,7 +128,7 @@ def model_day(ratio: float, seed: int, *, costs_every: int = 0) -> list[Sample]:
     """
     chance = Random(seed)  # noqa: S311
     graviton = round(ratio * _NODES)
-    nodes = [
+    nodes: list[Mapping[str, str]] = [
         {ARCH_LABEL: side, ZONE_LABEL: _ZONES[at % len(_ZONES)], HOSTNAME_LABEL: f"{side}-{at}"}
         for side, size in ((ARM64, graviton), (AMD64, _NODES - graviton))
         for at in range(size)
