@@ -112,7 +112,7 @@ def main() -> None:
     register_restore_hook(settings.kube_context)
     hand_back = hand_back_hook(settings.kube_context, settings.pools_manager)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
-    protection = protection_hook(live)
+    protection = protection_hook(live, settings.cluster, settings.group_names)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
@@ -142,6 +142,8 @@ def main() -> None:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         registered.append(NodeGroups("node-groups", groups, on_cluster))
     if eks and cluster and eks.cluster.create:
+        for one in (one for nodes in registered for one in nodes.made):
+            ClusterProtection(eks.cluster.name, [one], protection, group=one.pulumi_resource_name)
         ClusterProtection(eks.cluster.name, [cluster, provider, *registered], protection)
     # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
     # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.

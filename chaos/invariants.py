@@ -16,7 +16,7 @@ SILENCE_SECONDS: Final = 20.0
 """Half of the time that the node lifecycle controller waits for a node by default."""
 
 KUBELET_SECONDS: Final = 30.0
-"""How long after a change of its node a pod may be declared not ready."""
+"""How long the pods may be away that a controller deletes because they were declared not ready."""
 
 Object = Mapping[str, Any]
 
@@ -84,14 +84,18 @@ def _serves(pod: Object, nodes: set[str]) -> bool:
     )
 
 
-def _changed(item: Object) -> str:
-    conditions = (item.get("status") or {}).get("conditions") or ()
-    return next((str(one.get("lastTransitionTime")) for one in conditions if one["type"] == "Ready"), "")
-
-
 def _is_ready(item: Object) -> bool:
+    return _is_true(item, "Ready")
+
+
+def _is_true(item: Object, condition: str) -> bool:
     conditions = (item.get("status") or {}).get("conditions") or ()
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return any(one["type"] == condition and one["status"] == "True" for one in conditions)
+
+
+def _declared_not_ready(pod: Object) -> bool:
+    """Return whether Kubernetes declared a pod not ready whose containers are ready: its node was late."""
+    return not _is_ready(pod) and _is_true(pod, "ContainersReady")
 
 
 @dataclass
@@ -105,9 +109,9 @@ class Checker:
     Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller
     shrinks the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
-    silent nodes dead. When a node becomes ready or not ready, each of its pods may be not ready once within
-    30 seconds: on a busy machine the simulated kubelet may be late. Then Kubernetes declares the node's pods
-    not ready, some of them only seconds later.
+    silent nodes dead. On a busy machine the simulated kubelet may be late. Then Kubernetes declares pods not
+    ready whose containers are ready, and a rollout replaces them first. Such a pod is excused until it is
+    ready again, or for 30 seconds after somebody deleted it.
 
     Attributes:
         needing: Names of workloads that need x86.
@@ -126,9 +130,7 @@ class Checker:
     _until: dict[str, float] = field(default_factory=dict)
     _nodes: dict[str, str] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
-    _heard: dict[str, str] = field(default_factory=dict)
-    _late: dict[str, float] = field(default_factory=dict)
-    _silent: set[str] = field(default_factory=set)
+    _late: dict[str, tuple[str, float]] = field(default_factory=dict)
     _last: float = 0.0
 
     def excuse(self, workload: str, pods: int, at: float) -> None:
@@ -158,29 +160,15 @@ class Checker:
         self.violations.setdefault(sentence, at)
 
     def _look_at_kubelets(self, snapshot: Snapshot) -> None:
-        for node in snapshot.nodes:
-            name, changed = name_of(node), _changed(node)
-            if self._heard.get(name, changed) != changed:
-                on_node = [pod for pod in snapshot.pods if pod["spec"].get("nodeName") == name]
-                self._late |= {name_of(pod): snapshot.at + KUBELET_SECONDS for pod in on_node}
-            self._heard[name] = changed
+        """Remember the workload of each pod whose kubelet is late, and until when it is excused."""
         for pod in snapshot.pods:
-            if not _is_ready(pod):
-                self._silent.add(name_of(pod))
-            elif name_of(pod) in self._silent:
-                # It was late, and is back.
-                self._silent.discard(name_of(pod))
+            if _declared_not_ready(pod):
+                self._late[name_of(pod)] = _app(pod), snapshot.at + KUBELET_SECONDS
+            elif not pod["metadata"].get("deletionTimestamp"):
                 self._late.pop(name_of(pod), None)
 
     def _excused_by_kubelets(self, snapshot: Snapshot, workload: str) -> int:
-        nodes = {name_of(node) for node in snapshot.nodes}
-        return sum(
-            not _is_ready(pod) and self._late.get(name_of(pod), 0.0) > snapshot.at
-            for pod in snapshot.pods
-            if _app(pod) == workload
-            and not pod["metadata"].get("deletionTimestamp")
-            and pod["spec"].get("nodeName") in nodes
-        )
+        return sum(name == workload and until > snapshot.at for name, until in self._late.values())
 
     def _look_at_nodes(self, snapshot: Snapshot) -> None:
         there = {name_of(node): node for node in snapshot.nodes}
@@ -247,8 +235,7 @@ def _why_not(pod: Object, nodes: Mapping[str, Object]) -> str:
         return f"on {name}, which is gone"
     if not _is_ready(nodes[name]):
         return f"on {name}, which is not ready"
-    since = {_changed(pod), _changed(nodes[name])}
-    return f"not ready since {' and its node ready since '.join(sorted(since))}"
+    return "declared not ready" if _declared_not_ready(pod) else "not ready"
 
 
 def at_rest(snapshot: Snapshot, expected: Mapping[str, Object], nodes: Iterable[str]) -> list[str]:

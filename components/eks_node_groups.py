@@ -19,6 +19,7 @@ from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
 from components import engine_text
+from components.stack_state import resource_outputs
 
 _NODE_POLICIES: Final = (
     "AmazonEKSWorkerNodePolicy",
@@ -28,6 +29,8 @@ _NODE_POLICIES: Final = (
 
 _MADE_ROLE: Final = re.compile(r":role/nodes-[0-9a-f]{7}\Z")
 """The ARN of the role that ``EksNodeGroups`` makes, with the suffix of the engine."""
+
+_TAG: Final = "aws:autoscaling/tag:Tag"
 
 # A change of any of these replaces a node group
 # (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/).
@@ -43,6 +46,10 @@ _REPLACING: Final = (
     "remoteAccess",
     "subnetIds",
 )
+
+# The owner of a group makes a warm pool at EKS. The provider removes one that the program does not name
+# (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). It leaves the versions alone.
+_LEFT_ALONE: Final = ("warmPoolConfig",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +150,8 @@ class EksNodeGroups(pulumi.ComponentResource):
                 ),
                 update_config=_update_config(group),
                 node_repair_config=_node_repair(group),
+                version=group.version or None,
+                release_version=group.release_version or None,
                 labels=dict(group.node_labels),
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
@@ -159,8 +168,12 @@ class EksNodeGroups(pulumi.ComponentResource):
                 f"node group {group.name}: EKS names no Auto Scaling group of {group.live.name!r}, so an "
                 "autoscaler cannot add nodes to it; look at the health of the group at EKS"
             )
+            if not group.released:
+                # EKS may name it again at the next update, so the tags of the last one stay.
+                former = {name: tag["autoscalingGroupName"] for name, tag in resource_outputs(_TAG).items()}
+                self._tag_for_autoscaler(group, former)
         elif group.autoscaled and not group.released:
-            self._tag_for_autoscaler(group, made)
+            self._tag_for_autoscaler(group, made.resources.apply(partial(_scaling_group, group.name)))
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
@@ -173,7 +186,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             # On Graviton groups too: such a group may replace an x86 group of the same name.
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
-            ignore_changes=[*_REPLACING] if imported else None,
+            ignore_changes=[*_LEFT_ALONE, *(_REPLACING if imported else ())],
             retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,
@@ -241,10 +254,17 @@ class EksNodeGroups(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _tag_for_autoscaler(self, group: EksNodeGroup, made: aws.eks.NodeGroup) -> None:
+    def _tag_for_autoscaler(
+        self, group: EksNodeGroup, scaling_group: pulumi.Output[str] | Mapping[str, str]
+    ) -> None:
         """Tag the scaling group with its nodes' labels and taints, for the autoscaler of an empty group.
 
         https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/README.md
+
+        Args:
+            group: The group.
+            scaling_group: Its scaling group. If EKS names none now: that of each tag of the last update, by
+                the name of the resource. Then there are no further tags.
         """
         prefix = "k8s.io/cluster-autoscaler/node-template"
         labels = {**group.node_labels, ARCH_LABEL: group.architecture}
@@ -256,13 +276,16 @@ class EksNodeGroups(pulumi.ComponentResource):
         live = group.live if group.import_name else None
         theirs = {f"label/{key}" for key in (live.own_labels if live else ())}
         theirs |= {f"taint/{taint.key}" for taint in (live.own_taints if live else ())}
-        scaling_group = made.resources.apply(partial(_scaling_group, group.name))
         for key, value in tags.items():
             name = key.removeprefix(f"{prefix}/")
+            resource = f"{group.name}/{name}"
+            of_tag = scaling_group.get(resource) if isinstance(scaling_group, Mapping) else scaling_group
+            if of_tag is None:
+                continue
             aws.autoscaling.Tag(
-                f"{group.name}/{name}",
+                resource,
                 aws.autoscaling.TagArgs(
-                    autoscaling_group_name=scaling_group,
+                    autoscaling_group_name=of_tag,
                     tag=aws.autoscaling.TagTagArgs(key=key, value=value, propagate_at_launch=False),
                 ),
                 # The owner of an imported group may have set the tags of its own labels and taints.
@@ -334,8 +357,11 @@ def _node_repair(group: EksNodeGroup) -> aws.eks.NodeGroupNodeRepairConfigArgs |
 
 
 def _update_config(group: EksNodeGroup) -> aws.eks.NodeGroupUpdateConfigArgs:
-    if isinstance(group.max_unavailable, str):
-        return aws.eks.NodeGroupUpdateConfigArgs(
-            max_unavailable_percentage=int(group.max_unavailable.removesuffix("%"))
-        )
-    return aws.eks.NodeGroupUpdateConfigArgs(max_unavailable=group.max_unavailable)
+    share = isinstance(group.max_unavailable, str)
+    number = int(str(group.max_unavailable).removesuffix("%"))
+    return aws.eks.NodeGroupUpdateConfigArgs(
+        max_unavailable=None if share else number,
+        max_unavailable_percentage=number if share else None,
+        # EKS gets the whole block, so what an imported group has would go.
+        update_strategy=group.update_strategy or None,
+    )

@@ -56,14 +56,20 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
 
 
 def _as_sent(settings: "Settings") -> "Settings":
-    """Return the settings with the groups as EKS will have them; the state is read only if that matters."""
-    if not any(map(group_changes.change_of, settings.eks_node_groups.values())):
+    """Return the settings with the groups as EKS will have them; the state is read only if that matters.
+
+    It warns about what others changed at EKS, and the update leaves so.
+    """
+    if not any(map(group_changes.differs, settings.eks_node_groups.values())):
         return settings
     state = resource_outputs(_NODE_GROUP)
     groups = {
         name: group_changes.as_sent(group, state.get(name))
         for name, group in settings.eks_node_groups.items()
     }
+    for name, group in settings.eks_node_groups.items():
+        if changed := group_changes.not_sent(group, groups[name]):
+            engine_text.warn(changed)
     return replace(settings, eks_node_groups=groups)
 
 

@@ -74,6 +74,7 @@ def await_rollouts(
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
+                nodes_before=inventory.nodes,
                 say=lambda text: engine_text.info(text, ephemeral=True),
             )
 

@@ -219,6 +219,7 @@ class Move:
         why: The reason; empty if its pods are right.
         vain: Pods that an eviction did not bring to the other side.
         final: Another try would end the same.
+        limited: Its limits let no pod be away, so no eviction showed whether the other side has room now.
         live: The object, as it was last read.
         pods: Its pods, as they were last read.
         broken: Its pod that does not run on Graviton; None if there is none.
@@ -230,6 +231,7 @@ class Move:
         self.why = ""
         self.vain: list[Pod] = []
         self.final = False
+        self.limited = False
         self.live: Mapping[str, Any] = {}
         self.pods: list[Pod] = []
         self.broken: Pod | None = None
@@ -296,7 +298,8 @@ class Move:
         """
         if others_move and (self.incomplete or self.rules.after_rollout):
             self._moved_at = now
-        if self.end or self._moved_at in (None, now) or now < self._patient_until:
+        # It may have to try again, or waits for a node.
+        if self.end or self._moved_at in (None, now) or now < max(self._not_before, self._patient_until):
             return
         if now - self._moved_at >= self._patience(little_patience):
             self._give_up()
@@ -429,7 +432,7 @@ class Move:
         if (record := self._record) and self._by_rollout(record):
             return self._restart(cluster, record, nodes, surplus, now)
         if self._most_away() < 1:
-            self.final = True
+            self.final = self.limited = True
             return self._ends("inexact", "its rollout limits allow no unavailable pod")
         number = self._may_go(now)
         if surplus.side == AMD64 and not self._proven(nodes, surplus, now):

@@ -38,6 +38,7 @@ def rebalance(
     *,
     timeout: float = TIMEOUT_SECONDS,
     patience: float = 0.0,
+    nodes_before: Iterable[Node] | None = None,
 ) -> dict[str, str]:
     """Move pods of workloads whose rollouts have ended until the counts match the plan.
 
@@ -46,6 +47,7 @@ def rebalance(
         rows: Workloads that this update rolled out.
         timeout: How long no workload may make progress, in seconds.
         patience: How long to wait for another node if a side is full, in seconds.
+        nodes_before: The nodes before the rollouts; None if they are those of now.
 
     Returns:
         Workload key to the reason why its counts do not match; empty if all match.
@@ -56,7 +58,7 @@ def rebalance(
     rules = MoveRules(no_progress=timeout, after_rollout=True, patience=patience)
     moves = [Move(row, rules) for row in rows if row.wanted is not None]
     nodes = run_moves(cluster, moves, no_answer=timeout)
-    note_ends(cluster, moves, nodes)
+    note_ends(cluster, moves, nodes, nodes_before)
     return reasons_of(cluster, moves, nodes)
 
 
@@ -109,20 +111,28 @@ def pods_on(cluster: Cluster, workload: Workload, side: Architecture, nodes: Map
     )
 
 
-def note_ends(cluster: Cluster, moves: Iterable[Move], nodes: Mapping[str, Node]) -> None:
+def note_ends(
+    cluster: Cluster,
+    moves: Iterable[Move],
+    nodes: Mapping[str, Node],
+    nodes_before: Iterable[Node] | None = None,
+) -> None:
     """Note which workloads ended with pods on the wrong side, so that nobody repeats it for nothing.
 
     Args:
         cluster: The connection.
         moves: The workloads, which have patches.
         nodes: The nodes by name.
+        nodes_before: As ``rebalance``.
     """
+    before = nodes if nodes_before is None else {node.name: node for node in nodes_before}
     for move in moves:
         if move.final:
-            _note(cluster, move, nodes)
+            # A node that came up during the rollout may have come too late for it.
+            _note(cluster, move, nodes, before if move.limited else nodes)
 
 
-def _note(cluster: Cluster, move: Move, nodes: Mapping[str, Node]) -> None:
+def _note(cluster: Cluster, move: Move, nodes: Mapping[str, Node], tried: Mapping[str, Node]) -> None:
     """Note how the rollout ended, so that the next update does not repeat it for nothing.
 
     Without the note, the next update repeats it once, so an API server that refuses the note is no error.
@@ -130,9 +140,8 @@ def _note(cluster: Cluster, move: Move, nodes: Mapping[str, Node]) -> None:
     row = move.row
     graviton = sum(side_of(pod, nodes) == ARM64 for pod in move.pods)
     lacking = opposite(surplus_of(move.pods, nodes, row.replicas, row.wanted or 0).side)
-    note = Inexact(
-        revision_of(CONTROLLERS[row.kind].template(move.live)), graviton, len(open_nodes(nodes, lacking))
-    )
+    there = min(len(open_nodes(nodes, lacking)), len(open_nodes(tried, lacking)))
+    note = Inexact(revision_of(CONTROLLERS[row.kind].template(move.live)), graviton, there)
     path = workload_path(row.kind, row.namespace, row.name)
     with contextlib.suppress(ArchshiftError):
         body = {"metadata": {"annotations": {INEXACT_ANNOTATION: str(note)}}}

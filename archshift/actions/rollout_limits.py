@@ -10,7 +10,7 @@ Nodes of the same update may let its pods run, so archshift looks for a moment. 
 progress of any workload of the step: the scheduler takes pods one after another.
 """
 
-_SHORTEST_PATIENCE_SECONDS: Final = 3.0
+_SHORTEST_PATIENCE_SECONDS: Final = 1.0
 _PATIENCE_SHARE: Final = 0.2
 
 

@@ -28,6 +28,7 @@ from archshift.cluster.troubles import words_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.polling import retry_until
 from archshift.common.text import first_few
+from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload
 
 JOIN_SECONDS: Final = 20.0
@@ -35,7 +36,7 @@ JOIN_SECONDS: Final = 20.0
 
 _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
-_PAUSE_PER_LOOK: Final = 10.0
+_PAUSE_PER_LOOK: Final = 4.0
 """The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
 
 _REFUSED_SECONDS: Final = 60.0
@@ -99,6 +100,7 @@ def finish_step(
     limits: RolloutLimits,
     bring_up_nodes: BringUpNodes | None = None,
     patience: float = 0.0,
+    nodes_before: Sequence[Node] | None = None,
     stack_label: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
@@ -111,6 +113,7 @@ def finish_step(
         limits: How long to wait.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
         patience: How long to wait for another node if a side is full, in seconds.
+        nodes_before: The nodes before the step; None if they are those of now.
         stack_label: The stack, to keep the evidence of pods that do not run on Graviton; empty to keep none.
         say: Called with the progress.
 
@@ -127,7 +130,7 @@ def finish_step(
             bring_up_nodes(cluster, movable)
         except ArchshiftError as error:
             failures["new nodes"] = str(error)
-    inexact = rebalance(cluster, movable, patience=patience)
+    inexact = rebalance(cluster, movable, patience=patience, nodes_before=nodes_before)
     # A container may crash some time after it was ready.
     _look_at_all(cluster, complete, limits, 0.0)
     failures |= {rollout.row.key: crash for rollout in complete if (crash := rollout.crash(cluster))}
@@ -181,7 +184,9 @@ def follow_rollouts(
             say(f"{done} of {len(rollouts)} rollouts have ended; waiting for {named}")
             said = done
         if going:
-            slept = max(pause, _PAUSE_PER_LOOK * (now - looking))
+            # Not longer than until the next one is given up, or the step would end later than it could.
+            next_end = min(rollout.idle_left(patience) for rollout in going)
+            slept = max(_SHORTEST_PAUSE, min(next_end, max(pause, _PAUSE_PER_LOOK * (now - looking))))
             pause = _SHORTEST_PAUSE if moved else min(2 * pause, _LONGEST_PAUSE)
             time.sleep(slept)
     return rollouts
@@ -275,8 +280,12 @@ class Rollout:
         words = record.stuck(self._live)
         if not words and self._idle > _REFUSED_SECONDS:
             words = record.refused(self._live)
-        if words or self._idle > self._patience(self._live["spec"], little_patience):
+        if words or self.idle_left(little_patience) < 0:
             self._stands_still(self._counts, words)
+
+    def idle_left(self, little_patience: float) -> float:
+        """Return how long it may still stand still, in seconds; the argument is as in ``judge``."""
+        return self._patience(self._live["spec"], little_patience) - self._idle
 
     def give_up(self, seconds: float) -> None:
         """End a rollout that makes progress, because the update has waited long enough."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity, aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 
 Autoscaler: TypeAlias = Literal["none", "cluster-autoscaler"]
 
@@ -188,3 +189,33 @@ class LiveCluster:
                 f"run `aws eks update-kubeconfig --region {self.region} --name {self.name}` "
                 "and set archshift:kube_context to that context",
             )
+
+
+def describe_cluster(cluster: EksCluster) -> LiveCluster | None:
+    """Return a cluster as EKS describes it; None if it does not exist.
+
+    Raises:
+        NotReadyError: EKS is still creating or deleting it.
+        ArchshiftError: boto3 is not installed, or AWS refuses.
+    """
+    try:
+        client = aws_client("eks", cluster.region, "read the cluster from EKS", cluster.aws)
+        described = client.describe_cluster(name=cluster.name)["cluster"]
+        check_status(cluster.name, described.get("status", ""))
+        return LiveCluster(
+            described["arn"],
+            described["endpoint"],
+            described["certificateAuthority"]["data"],
+            deletion_protection=bool(described.get("deletionProtection")),
+        )
+    except ArchshiftError:
+        raise
+    # botocore's exceptions share no base class.
+    except Exception as error:
+        reason = one_line(error, 300)
+        if "ResourceNotFoundException" in reason:
+            return None
+        raise ArchshiftError(
+            f"EKS cannot describe {cluster.name!r}: {reason}",
+            "check the AWS credentials, aws:region and the permission eks:DescribeCluster",
+        ) from None

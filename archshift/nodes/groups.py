@@ -328,6 +328,10 @@ class EksNodeGroup(_Group):
         ami_type: One of ``AMI_TYPES``.
         disk_gib: The size of the root volume (Bottlerocket: of the data volume), in GiB.
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
+        update_strategy: DEFAULT or MINIMAL, from a live group; empty for what EKS does by default.
+        version: The Kubernetes version of the nodes; empty to leave it as it is. A new group then gets that
+            of the cluster.
+        release_version: The version of their AMI; empty to leave it as it is. A new group gets the newest.
         import_name: The name at EKS of an existing group to import; empty to create a group. An import does
             not change what would replace the group: types, image, subnets, role, launch template.
         twin_of: The name of the group whose twin it is; empty for none.
@@ -343,6 +347,7 @@ class EksNodeGroup(_Group):
         live: The group as it is; None before it exists, or if nobody asked EKS.
         source: The group from which it got what the settings do not say; None for none.
         notes: What people need to know about it, one sentence each.
+        lost_labels: Its labels that somebody has removed at EKS, and that the next update does not set again.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -355,6 +360,9 @@ class EksNodeGroup(_Group):
     ami_type: str
     disk_gib: int = 20
     max_unavailable: int | str = 1
+    update_strategy: str = ""
+    version: str = ""
+    release_version: str = ""
     import_name: str = ""
     twin_of: str = ""
     typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -369,6 +377,7 @@ class EksNodeGroup(_Group):
     live: "LiveGroup | None" = None
     source: "LiveGroup | None" = None
     notes: tuple[str, ...] = ()
+    lost_labels: frozenset[str] = frozenset()
 
     @property
     def architecture(self) -> Architecture:
@@ -379,7 +388,8 @@ class EksNodeGroup(_Group):
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
         ours = {} if self.released else {ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
-        return {**self.labels, **ours}
+        labels = {**self.labels, **ours}
+        return {key: labels[key] for key in labels.keys() - self.lost_labels} if self.lost_labels else labels
 
     @property
     def original(self) -> str:

@@ -50,6 +50,7 @@ class LiveGroup:
         taints: The taints of every node.
         tags: The tags of the group, which its instances do not get.
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
+        update_strategy: Whether an update starts new nodes first (DEFAULT) or ends old nodes first (MINIMAL).
         launch_template: The version of a launch template that its nodes come from. Groups without a template
             of their own have None, although EKS makes one for them.
         remote_access: Whether a key admits people to the nodes by SSH.
@@ -75,6 +76,7 @@ class LiveGroup:
     taints: tuple[Taint, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     max_unavailable: int | str | None = None
+    update_strategy: str | None = None
     launch_template: TemplateVersion | None = None
     remote_access: bool = False
     node_repair: bool | None = None
@@ -181,6 +183,7 @@ def from_description(described: Mapping[str, Any]) -> LiveGroup:
         ),
         tags=dict(described.get("tags") or {}),
         max_unavailable=f"{share}%" if share else update.get("maxUnavailable"),
+        update_strategy=update.get("updateStrategy"),
         launch_template=TemplateVersion(
             id=template["id"], name=template.get("name", ""), version=template["version"]
         )
@@ -198,8 +201,6 @@ def from_description(described: Mapping[str, Any]) -> LiveGroup:
 def _others(described: Mapping[str, Any]) -> Iterator[str]:
     if (described.get("warmPoolConfig") or {}).get("enabled"):
         yield "warmPoolConfig"
-    if (described.get("updateConfig") or {}).get("updateStrategy", "DEFAULT") != "DEFAULT":
-        yield "updateConfig.updateStrategy"
     repair = described.get("nodeRepairConfig") or {}
     yield from (f"nodeRepairConfig.{name}" for name in sorted(repair) if name != "enabled" and repair[name])
 

@@ -89,7 +89,7 @@ def _with_own_template(group: EksNodeGroup, read: ReadTemplate) -> EksNodeGroup:
         )
     if not template.image:
         return group
-    if named := sorted({"ami_family", "ami_type"} & group.typed):
+    if named := sorted({"ami_family", "ami_type", "release_version", "version"} & group.typed):
         raise ArchshiftError(f"{key}.{named[0]}: the launch template names the AMI", f"remove {named[0]}")
     return replace(group, ami_type=CUSTOM)
 
@@ -141,12 +141,13 @@ class _Filling:
             disk_gib=self._disk_gib(),
             max_unavailable=self._pick("max_unavailable", twin.max_unavailable, live.max_unavailable),
             node_repair=self._pick("node_repair", twin.node_repair, live.node_repair),
+            update_strategy=live.update_strategy or "",
             source=live,
             labels={**shared(live.own_labels), **twin.labels},
             taints=self._taints(),
             group_tags=shared(live.own_tags),
         )
-        if live.version:
+        if live.version and not twin.version:
             has = f"those of {live.name} have Kubernetes {live.version}"
             self._not_taken.append(f"its nodes get the version of the cluster; {has}")
         if live.remote_access:

@@ -4,13 +4,15 @@ A required pod affinity over nodes ties two workloads to one side. A pod of the 
 pod of the second runs. So they move together or not at all.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Final
 
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Workload
-from archshift.cluster.pod_affinity import selects
+from archshift.cluster.pod_affinity import Keys, PodSets, positions, transposed, union
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABELS, HOSTNAME_LABEL
 from archshift.nodes.groups import Node
@@ -66,50 +68,28 @@ def bonds(members: Iterable[Member], nodes: Iterable[Node], *, evicts: bool = Fa
         evicts: Pods move by evictions; otherwise by rollouts of their workloads.
     """
     by_key = {member.key: member for member in members}
-    needed = requirements([member.workload for member in by_key.values()], nodes)
-    units = _Units(key for key, member in by_key.items() if member.sides is None)
-    decided: dict[str, Bond] = {}
-    free: set[str] = set()
-    for key, targets in needed.items():
-        member = by_key[key]
-        movable = [target for target in targets if target in units.first and target != key]
-        fixed = [target for target in targets if target not in units.first]
-        there = frozenset(side for target in fixed for side in by_key[target].sides or ())
-        if member.sides is not None:
-            _keep_company(member, movable, member.sides - there, decided)
-        elif there >= BOTH_SIDES:
-            free.add(key)
-        elif movable:
-            for target in movable:
-                units.join(key, target)
-        elif key not in targets or fixed:
-            # If no known workload is its companion, its own pods show where the companions run.
-            sides = there or member.observed
-            if len(sides) == 1:
-                (side,) = sides
-                beside = [target for target in fixed if side in (by_key[target].sides or ())]
-                decided[key] = Bond(side=side, reason=reasons.must_run_beside(beside, side))
-    tied = {key: targets for key, targets in needed.items() if key not in free}
-    return decided | _of_units(units, tied, by_key, decided, evicts)
+    fleet = _Fleet([by_key[key] for key in sorted(by_key)], nodes)
+    return fleet.bonds(evicts=evicts)
 
 
-def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Return the companions of each workload that must have one on its side, all by key.
+def _requirements(workloads: Sequence[Workload], nodes: Iterable[Node]) -> dict[int, int]:
+    """Return the companions of each workload that must have one on its side, as sets, all by position.
 
-    A pod needs one of them there. The list is empty if archshift knows none. It may have the workload itself.
+    A pod needs one of them there. The set is empty if archshift knows none. It may have the workload itself.
     """
-    nodes, workloads = [*nodes], [*workloads]
+    nodes = [*nodes]
     labels = {str(term["topologyKey"]) for workload in workloads for term in workload.template.affinity}
     tying = {label for label in labels if _ties(label, nodes)}
-    return {
-        workload.key: [
-            target.key
-            for target in workloads
-            if all(selects(term, workload, target) for term in workload.template.affinity)
-        ]
-        for workload in workloads
-        if any(str(term["topologyKey"]) in tying for term in workload.template.affinity)
-    }
+    if not tying:
+        return {}
+    sets = PodSets(workloads)
+    found: dict[int, int] = {}
+    for position, workload in enumerate(workloads):
+        terms = workload.template.affinity
+        if any(str(term["topologyKey"]) in tying for term in terms):
+            selected = [sets.selected(term, workload, position) for term in terms]
+            found[position] = reduce(and_, selected)
+    return found
 
 
 def _ties(label: str, nodes: Iterable[Node]) -> bool:
@@ -128,88 +108,148 @@ def _ties(label: str, nodes: Iterable[Node]) -> bool:
     return everywhere >= BOTH_SIDES and all(len(its) == 1 for its in sides.values())
 
 
-def _keep_company(
-    member: Member, movable: Iterable[str], sides: frozenset[Architecture], decided: dict[str, Bond]
-) -> None:
-    """Keep the movable companions of a workload that stays where it is, if no other companion is there."""
-    if len(sides) != 1:
-        return
-    (side,) = sides
-    for target in movable:
-        decided.setdefault(target, Bond(side=side, reason=reasons.needed_beside(member.key, side)))
-
-
 class _Units:
-    """Sets of workloads that move together, by the key of the first of each set."""
+    """Sets of workloads that move together."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self.first = {key: key for key in keys}
+    def __init__(self, movable: int) -> None:
+        self._unit_of = {position: position for position in positions(movable)}
+        self._members = {position: 1 << position for position in self._unit_of}
 
-    def join(self, one: str, other: str) -> None:
-        first, second = sorted((self.first[one], self.first[other]))
-        self.first.update({key: first for key, its in self.first.items() if its == second})
+    def join(self, members: int) -> None:
+        """Make one unit of all units that have some of these workloads."""
+        found, joined = [], 0
+        while rest := members & ~joined:
+            found.append(self._root(next(positions(rest))))
+            joined |= self._members[found[-1]]
+        for root in found[1:]:
+            del self._members[root]
+            self._unit_of[root] = found[0]
+        self._members[found[0]] = joined
 
-    def members(self) -> dict[str, list[str]]:
-        units: dict[str, list[str]] = {}
-        for key, first in sorted(self.first.items()):
-            units.setdefault(first, []).append(key)
-        return units
+    def _root(self, position: int) -> int:
+        while (above := self._unit_of[position]) != position:
+            self._unit_of[position] = self._unit_of[above]
+            position = above
+        return position
 
-
-def _of_units(
-    units: _Units,
-    needed: Mapping[str, list[str]],
-    by_key: Mapping[str, Member],
-    decided: Mapping[str, Bond],
-    evicts: bool,
-) -> dict[str, Bond]:
-    found = {}
-    for first, keys in units.members().items():
-        if len(keys) == 1 and (first in decided or first not in needed.get(first, ())):
-            continue
-        held = next((key for key in keys if key in decided), "")
-        if held and (side := decided[held].side):
-            why = {key: reasons.must_run_beside([held], side) for key in keys}
-        elif blocked := [key for key in keys if not by_key[key].may_leave]:
-            side, why = AMD64, {key: reasons.must_run_beside(blocked, AMD64) for key in keys}
-            why |= {key: reasons.companions_cannot_move(_others_of(key, keys)) for key in blocked}
-        elif not _can_begin(keys, needed, by_key, evicts):
-            side = _present_side(keys, by_key)
-            why = {key: reasons.moves_only_at_once(_others_of(key, keys)) for key in keys}
-        else:
-            for key in keys:
-                found[key] = Bond(unit=first, reason=reasons.together(_others_of(key, keys)))
-            continue
-        found |= {key: Bond(side=side, reason=why[key]) for key in keys if key not in decided}
-    return found
+    def sets(self) -> list[int]:
+        """Return the units, in the order of their first workloads."""
+        return sorted(self._members.values(), key=lambda unit: unit & -unit)
 
 
-def _others_of(key: str, keys: Iterable[str]) -> list[str]:
-    """Return the other workloads of a unit."""
-    return [other for other in keys if other != key]
+class _Fleet:
+    """All known workloads, in the order of their keys. A set of them is an integer, as in ``PodSets``."""
 
+    def __init__(self, members: Sequence[Member], nodes: Iterable[Node]) -> None:
+        self._members = members
+        self._keys = [member.key for member in members]
+        self._needed = _requirements([member.workload for member in members], nodes)
+        self._movable = self._all(member.sides is None for member in members)
+        self._fixed_on = {
+            side: self._all(side in (member.sides or ()) for member in members) for side in ARCHITECTURES
+        }
+        self._may_leave = self._all(member.may_leave for member in members)
+        self._units = _Units(self._movable)
+        self._free = 0
+        self._decided: dict[int, Bond] = {}
+        self._kept = 0
 
-def _can_begin(
-    keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping[str, Member], evicts: bool
-) -> bool:
-    """Return whether a rolling update, or evictions, can move a unit.
+    @staticmethod
+    def _all(chosen: Iterable[bool]) -> int:
+        return union(1 << position for position, is_one in enumerate(chosen) if is_one)
 
-    A new pod starts only where a companion runs already. So some workload must need no companion, or end all
-    its old pods first.
-    """
-    moved: set[str] = set()
-    while more := {
-        key
-        for key in keys
-        if key not in moved
-        and (
-            key not in needed
-            or moved & {*needed[key]}
-            or (needed[key] == [key] and _begins_alone(by_key[key].workload, evicts))
-        )
-    }:
-        moved |= more
-    return moved == {*keys}
+    def _named(self, members: int) -> Keys:
+        return Keys(members, self._keys)
+
+    def _others(self, position: int, members: int) -> Keys:
+        return self._named(members & ~(1 << position))
+
+    def bonds(self, *, evicts: bool) -> dict[str, Bond]:
+        for position, targets in self._needed.items():
+            self._bind(position, targets)
+        found = self._decided | self._of_units(evicts)
+        return {self._keys[position]: bond for position, bond in found.items()}
+
+    def _bind(self, position: int, targets: int) -> None:
+        member, own = self._members[position], 1 << position
+        movable, fixed = targets & self._movable & ~own, targets & ~self._movable
+        there = frozenset(side for side in ARCHITECTURES if fixed & self._fixed_on[side])
+        if member.sides is not None:
+            self._keep_company(member, movable, member.sides - there)
+        elif there >= BOTH_SIDES:
+            self._free |= own
+        elif movable:
+            self._units.join(movable | own)
+        elif fixed or not targets & own:
+            # If no known workload is its companion, its own pods show where the companions run.
+            sides = there or member.observed
+            if len(sides) == 1:
+                (side,) = sides
+                beside = self._named(fixed & self._fixed_on[side])
+                self._decide(position, Bond(side=side, reason=reasons.must_run_beside(beside, side)))
+
+    def _keep_company(self, member: Member, movable: int, sides: frozenset[Architecture]) -> None:
+        """Keep the companions of a workload that stays where it is, if no other companion is there."""
+        if len(sides) != 1:
+            return
+        (side,) = sides
+        for target in positions(movable & ~self._kept):
+            self._decide(target, Bond(side=side, reason=reasons.needed_beside(member.key, side)))
+
+    def _decide(self, position: int, bond: Bond) -> None:
+        self._decided[position] = bond
+        self._kept |= 1 << position
+
+    def _of_units(self, evicts: bool) -> dict[int, Bond]:
+        tied = {at: targets for at, targets in self._needed.items() if not self._free >> at & 1}
+        needing = transposed(tied, len(self._members)) if tied else []
+        found: dict[int, Bond] = {}
+        for unit in self._units.sets():
+            first = next(positions(unit))
+            alone = unit == 1 << first
+            if alone and (first in self._decided or not tied.get(first, 0) & unit):
+                continue
+            held = next(positions(unit & self._kept), None)
+            blocked = unit & ~self._may_leave
+            if held is not None and (side := self._decided[held].side):
+                why = dict.fromkeys(positions(unit), reasons.must_run_beside([self._keys[held]], side))
+            elif blocked:
+                side = AMD64
+                why = dict.fromkeys(positions(unit), reasons.must_run_beside(self._named(blocked), side))
+                for at in positions(blocked):
+                    why[at] = reasons.companions_cannot_move(self._others(at, unit))
+            elif not self._can_begin(unit, tied, needing, evicts):
+                side = self._present_side(unit)
+                why = {at: reasons.moves_only_at_once(self._others(at, unit)) for at in positions(unit)}
+            else:
+                for at in positions(unit):
+                    reason = reasons.together(self._others(at, unit))
+                    found[at] = Bond(unit=self._keys[first], reason=reason)
+                continue
+            found |= {at: Bond(side=side, reason=text) for at, text in why.items() if at not in self._decided}
+        return found
+
+    def _can_begin(self, unit: int, tied: Mapping[int, int], needing: Sequence[int], evicts: bool) -> bool:
+        """Return whether a rolling update, or evictions, can move a unit.
+
+        A new pod starts only where a companion runs already. So some workload must need no companion, or end
+        all its old pods first.
+        """
+        begin = [
+            at
+            for at in positions(unit)
+            if at not in tied or (tied[at] == 1 << at and _begins_alone(self._members[at].workload, evicts))
+        ]
+        moved = union(1 << at for at in begin)
+        while begin:
+            more = needing[begin.pop()] & unit & ~moved
+            moved |= more
+            begin.extend(positions(more))
+        return moved == unit
+
+    def _present_side(self, unit: int) -> Architecture:
+        observed = frozenset(side for at in positions(unit) for side in self._members[at].observed)
+        return ARM64 if observed == {ARM64} else AMD64
 
 
 def _begins_alone(workload: Workload, evicts: bool) -> bool:
@@ -222,11 +262,6 @@ def _begins_alone(workload: Workload, evicts: bool) -> bool:
     return not (workload.keeps_old_pods or one_by_one) or not all(
         counts_old_pods(term, template) for term in template.affinity
     )
-
-
-def _present_side(keys: Iterable[str], by_key: Mapping[str, Member]) -> Architecture:
-    observed = frozenset(side for key in keys for side in by_key[key].observed)
-    return ARM64 if observed == {ARM64} else AMD64
 
 
 def needing_too(
@@ -242,21 +277,32 @@ def needing_too(
     Returns:
         Workload key to the key of the companion.
     """
-    needed = requirements(workloads.values(), nodes)
-    because: dict[str, str] = dict.fromkeys(needing, "")
-    grows = True
-    while grows:
-        more: dict[str, str] = {}
-        for key, targets in needed.items():
-            others = _others_of(key, targets)
-            if key in because:
+    keys = sorted(workloads)
+    known = [workloads[key] for key in keys]
+    needed = _requirements(known, nodes)
+    if not needed:
+        return {}
+    dependent = transposed(needed, len(keys))
+    everywhere = union(1 << at for at, workload in enumerate(known) if on_every_node(workload.kind))
+    place = {key: at for at, key in enumerate(keys)}
+    found: dict[int, int] = {}
+    because = last = union(1 << place[key] for key in needing if key in place)
+    while last:
+        more = 0
+        # Only these can follow from what the last round found.
+        for at in positions(last | union(dependent[one] for one in positions(last))):
+            own = 1 << at
+            targets = needed.get(at, 0)
+            others = targets & ~own
+            if because & own:
                 # Its companions must stay for it, unless one stays anyway.
-                if key not in targets and not any(
-                    target in because or on_every_node(workloads[target].kind) for target in others
-                ):
-                    more |= dict.fromkeys(others, key)
-            elif others and all(target in because for target in others):
-                more[key] = others[0]
+                if not targets & own and not others & (because | everywhere):
+                    found |= dict.fromkeys(positions(others & ~more), at)
+                    more |= others
+            elif others and not others & ~because:
+                if not more & own:
+                    found[at] = next(positions(others))
+                more |= own
         because |= more
-        grows = bool(more)
-    return {key: companion for key, companion in because.items() if companion}
+        last = more
+    return {keys[at]: keys[companion] for at, companion in found.items()}

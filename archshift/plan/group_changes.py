@@ -44,19 +44,56 @@ def as_sent(group: EksNodeGroup, state: Mapping[str, Any] | None) -> EksNodeGrou
     share = update.get("maxUnavailablePercentage")
     if (f"{share:g}%" if share else update.get("maxUnavailable")) == group.max_unavailable:
         group = replace(group, max_unavailable=live.max_unavailable or group.max_unavailable)
+    if group.version == state.get("version"):
+        group = replace(group, version=live.version or "")
+    if group.release_version == state.get("releaseVersion"):
+        group = replace(group, release_version=live.release_version or "")
     known, wanted = state.get("labels") or {}, group.node_labels
     stay = {key: value for key, value in live.labels.items() if known.get(key) == wanted.get(key)}
+    lost = frozenset(key for key in wanted if key not in live.labels and known.get(key) == wanted[key])
     there = {(taint["key"], taint.get("value") or "", taint["effect"]) for taint in state.get("taints") or ()}
 
     def is_sent(taint: Taint) -> bool:
         return ((taint.key, taint.value, EFFECTS[taint.effect]) in there) != (taint in group.node_taints)
 
     kept = [taint for taint in live.taints if taint not in group.taints and not is_sent(taint)]
+    own = [taint for taint in group.taints if taint in live.taints or is_sent(taint)]
     return replace(
         group,
         labels={**group.labels, **{key: value for key, value in stay.items() if not key.startswith(OURS)}},
-        taints=(*group.taints, *kept),
+        lost_labels=lost,
+        taints=(*own, *kept),
         retired=group.retired if is_sent(RETIRED) else RETIRED in live.taints,
+    )
+
+
+def differs(group: EksNodeGroup) -> bool:
+    """Return whether a group that exists differs at EKS from its settings, so that the state matters."""
+    live = group.live
+    lacks = live and (group.node_labels.items() - live.labels.items() or {*group.taints} - {*live.taints})
+    return bool(lacks or change_of(group))
+
+
+def not_sent(group: EksNodeGroup, sent: EksNodeGroup) -> str:
+    """Say what somebody changed at EKS, and an update does not change back; empty if there is nothing.
+
+    Args:
+        group: The group as configured.
+        sent: The group as EKS will have it.
+    """
+    labels = [key for key, value in sorted(group.node_labels.items()) if sent.node_labels.get(key) != value]
+    changed = [f"the label {key}" for key in labels]
+    changed += [f"the taint {_taint(taint)}" for taint in group.taints if taint not in sent.taints]
+    changed += [
+        name
+        for name in ("min_size", "desired_size", "max_size", "max_unavailable", "version", "release_version")
+        if getattr(group, name) != getattr(sent, name)
+    ]
+    if not changed or not group.live:
+        return ""
+    return (
+        f"node group {group.name}: somebody changed {group.live.name!r} at EKS ({', '.join(changed)}); this "
+        "update does not change it back, but pulumi up --refresh does"
     )
 
 
@@ -80,6 +117,8 @@ def change_of(group: EksNodeGroup) -> str:
             ("desired_size", live.desired_size, group.desired_size),
             ("max_size", live.max_size, group.max_size),
             ("max_unavailable", live.max_unavailable or 1, group.max_unavailable),
+            ("version", live.version, group.version or live.version),
+            ("release_version", live.release_version, group.release_version or live.release_version),
             *_labels(group, live),
         )
         if before != after

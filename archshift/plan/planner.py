@@ -35,7 +35,7 @@ from archshift.plan.steering import (
     Admission,
     Draft,
     Steering,
-    rivals_in,
+    neighbours_in,
     with_companions,
     with_neighbours,
     with_reach,
@@ -93,8 +93,8 @@ def make_plan(
     drafts = with_reach(drafts, places, inventory)
     drafts = with_companions(drafts, steering, inventory, possible)
     counts = _counts(arm_ratio, drafts, steering)
-    rivals = rivals_in(inventory)
-    while (apart := with_neighbours(drafts, counts, inventory, places, rivals)) != drafts:
+    neighbours = neighbours_in(inventory, places)
+    while (apart := with_neighbours(drafts, counts, inventory, neighbours)) != drafts:
         # Others take the share of those that stay where they are.
         drafts = apart
         counts = _counts(arm_ratio, drafts, steering)

@@ -272,12 +272,13 @@ def _with_devices(base: Reach, pods: int, room: _DeviceRoom, graviton: int) -> R
         return base
     side: Architecture = ARM64 if high < pods else AMD64
     most = high if side == ARM64 else pods - low
-    limit = reasons.limited_by_devices(room.scarce.get(side, ""), most, pods, side)
-    return Reach(
-        levels,
-        {level: prefer for level, prefer in base.by_preference.items() if level in levels},
-        joined(base.limit, limit),
-    )
+    return limited(base, levels, reasons.limited_by_devices(room.scarce.get(side, ""), most, pods, side))
+
+
+def limited(base: Reach, levels: tuple[int, ...], limit: str) -> Reach:
+    """Return a reach with these of its levels only, and why."""
+    by_preference = {level: prefer for level, prefer in base.by_preference.items() if level in levels}
+    return Reach(levels, by_preference, joined(base.limit, limit))
 
 
 @dataclass(frozen=True, slots=True)

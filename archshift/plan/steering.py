@@ -8,7 +8,7 @@ from archshift.cluster.entries import LEFT_ALONE, Entry, entry_key, is_key
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, opposite
 from archshift.common.text import joined
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
@@ -17,8 +17,8 @@ from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
-from archshift.plan.neighbours import Rivals, Tenant, crowded_out, rivals_of
-from archshift.plan.reachability import FREE, Reach, Site, reaches
+from archshift.plan.neighbours import Crowded, Neighbours, Tenant
+from archshift.plan.reachability import FREE, Reach, Site, limited, reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +125,14 @@ def with_companions(
     ]
 
 
-def rivals_in(inventory: Inventory) -> Rivals:
+def neighbours_in(inventory: Inventory, places: Sequence[Site]) -> Neighbours:
     """Return which workloads of a cluster must not meet. One without pods meets nobody."""
-    return rivals_of([each for each in _everything(inventory) if each.replicas or inventory.sides(each.key)])
-
-
-def _everything(inventory: Inventory) -> list[Workload]:
-    return [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+    everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
+    return Neighbours([each for each in everything if each.replicas or inventory.sides(each.key)], places)
 
 
 def with_neighbours(
-    drafts: Sequence[Draft],
-    counts: Mapping[str, int],
-    inventory: Inventory,
-    places: Sequence[Site],
-    rivals: Rivals,
+    drafts: Sequence[Draft], counts: Mapping[str, int], inventory: Inventory, neighbours: Neighbours
 ) -> list[Draft]:
     """Return the drafts, with workloads kept where they are that may find no place apart from others.
 
@@ -147,33 +140,45 @@ def with_neighbours(
         drafts: The decisions.
         counts: Key to the number of its pods on Graviton, of each movable workload.
         inventory: The cluster now.
-        places: Where pods may run.
-        rivals: From ``rivals_in``.
+        neighbours: From ``neighbours_in``.
     """
-    if not rivals:
+    if not neighbours.members:
         return [*drafts]
-    graviton = {draft.workload.key: counts.get(draft.workload.key) for draft in drafts}
+    units = {draft.workload.key: draft.unit for draft in drafts if draft.unit}
 
     def tenant(workload: Workload) -> Tenant:
-        count = graviton.get(workload.key)
-        pods = {side: inventory.on(workload.key, side) for side in ARCHITECTURES}
-        if count is not None:
-            pods = {ARM64: count, AMD64: workload.replicas - count}
-        return Tenant(
-            workload=workload,
-            pods=pods,
-            present=inventory.sides(workload.key),
-            movable=count is not None,
-        )
+        key = workload.key
+        count = counts.get(key)
+        present = {side: inventory.on(key, side) for side in ARCHITECTURES}
+        if count is None:
+            return Tenant(pods=present, present=present, movable=False)
+        pods: dict[Architecture, int] = {ARM64: count, AMD64: workload.replicas - count}
+        if key in units:
+            # It moves as a whole or not at all. What has begun to move goes on.
+            present = {side: pods[side] if number else 0 for side, number in present.items()}
+        return Tenant(pods=pods, present=present, movable=True)
 
-    crowded = crowded_out(map(tenant, _everything(inventory)), places, rivals)
-    units = {draft.unit: crowded[draft.workload.key] for draft in drafts if draft.workload.key in crowded}
+    rivals = (neighbours.workloads[position] for position in neighbours.members)
+    crowded = neighbours.crowded_out({workload.key: tenant(workload) for workload in rivals})
+    of_units = {units[key]: crowd for key, crowd in crowded.items() if key in units}
     return [
-        _bound(draft, bond)
-        if (bond := crowded.get(draft.workload.key) or (units.get(draft.unit) if draft.unit else None))
+        _crowded(draft, crowd, inventory.on(draft.workload.key, ARM64))
+        if (crowd := crowded.get(draft.workload.key) or of_units.get(draft.unit))
         else draft
         for draft in drafts
     ]
+
+
+def _crowded(draft: Draft, crowd: Crowded, graviton: int) -> Draft:
+    """Return a draft that brings no more pods to a side."""
+    if not crowd.most:
+        return _bound(draft, Bond(side=opposite(crowd.side), reason=crowd.reason))
+    levels = tuple(
+        level
+        for level in draft.reach.levels or range(draft.workload.replicas + 1)
+        if (level <= graviton if crowd.side == ARM64 else level >= graviton)
+    )
+    return replace(draft, reach=limited(draft.reach, levels, crowd.reason)) if levels else draft
 
 
 def _bound(draft: Draft, bond: Bond) -> Draft:

@@ -41,7 +41,7 @@ def run_check(
     outcome: Outcome = "problem",
     fix: str = "",
 ) -> list[CheckResult]:
-    """Return the results of an examination; if it fails, its error is a result too.
+    """Return the results of an examination; if it fails, its errors are results too.
 
     Args:
         check: The subject of the check.
@@ -54,5 +54,5 @@ def run_check(
         # One after another: results before an error count.
         results.extend(examine())
     except ArchshiftError as error:
-        results.append(from_error(check, error, outcome, fix))
+        results += [from_error(check, each, outcome, fix) for each in error.errors]
     return results

@@ -10,14 +10,15 @@ from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
 from archshift.cluster.live_placement import check_served, serves_placement
 from archshift.cluster.model import Inventory
-from archshift.common.aws import AwsIdentity, aws_client
+from archshift.common.aws import AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import GROUP_LABEL
-from archshift.common.text import first_few, one_line
+from archshift.common.text import counted, first_few, one_line
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
-from archshift.nodes.eks import EksCluster, LiveCluster, NotReadyError, check_status
+from archshift.nodes.eks import EksCluster, NotReadyError, describe_cluster
+from archshift.nodes.groups import EksNodeGroup
 from archshift.plan.model import Placement
 from archshift.plan.reasons import troubles
 from archshift.ramp.figures import exported_metrics
@@ -44,6 +45,10 @@ _ALLOWLIST: Final = (
 # https://github.com/pulumi/pulumi-eks/blob/master/nodejs/eks/dependencies.ts
 _AWS_CLI_1: Final = (1, 24, 0)
 _AWS_CLI_2: Final = (2, 7, 0)
+
+# A group that EKS updates or makes is no reason to worry.
+_WELL: Final = ("ACTIVE", "CREATING", "UPDATING")
+_LOOK_AT_EKS: Final = "look at the health of the group at EKS"
 
 _IGNORES_GROUPS: Final = f"--balancing-ignore-label={GROUP_LABEL}"
 
@@ -231,7 +236,7 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     """
     check = "EKS cluster"
     try:
-        live = describe(wanted)
+        live = describe_cluster(wanted)
     except NotReadyError as error:
         return from_error(check, error, "warning")
     except ArchshiftError as error:
@@ -252,6 +257,28 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     except ArchshiftError as error:
         return from_error(check, error)
     return CheckResult(check, "ok", f"the kubeconfig reaches {live.arn}")
+
+
+def check_node_groups(groups: Iterable[EksNodeGroup]) -> Iterator[CheckResult]:
+    """Report how EKS describes the managed node groups of a stack, and which of them are not well.
+
+    Args:
+        groups: The groups, with what EKS says of them.
+    """
+    for group in groups:
+        check, live = f"node group {group.name}", group.live
+        types = ", ".join(kind.name for kind in group.instance_types)
+        if live is None:
+            yield CheckResult(check, "ok", f"it does not exist yet; pulumi up makes it, with {types}")
+        elif live.status not in _WELL:
+            yield CheckResult(check, "warning", f"{live.name!r} is {live.status}", _LOOK_AT_EKS)
+        elif group.autoscaled and not live.scaling_groups:
+            yield CheckResult(
+                check, "warning", f"EKS names no Auto Scaling group of {live.name!r}", _LOOK_AT_EKS
+            )
+        else:
+            sizes = f"{counted(live.desired_size, 'node')} of {live.min_size} to {live.max_size}"
+            yield CheckResult(check, "ok", f"{live.name!r} has {sizes}, with {types}")
 
 
 def check_autoscaler(cluster: Cluster) -> Iterator[CheckResult]:
@@ -279,31 +306,6 @@ def check_autoscaler(cluster: Cluster) -> Iterator[CheckResult]:
                 )
             else:
                 yield CheckResult("autoscaler", "ok", f"{name} needs no other flags")
-
-
-def describe(cluster: EksCluster) -> LiveCluster | None:
-    """Return a cluster as EKS describes it; None if it does not exist.
-
-    Raises:
-        NotReadyError: EKS is still creating or deleting it.
-        ArchshiftError: boto3 is not installed, or AWS refuses.
-    """
-    try:
-        client = aws_client("eks", cluster.region, "read the cluster from EKS", cluster.aws)
-        described = client.describe_cluster(name=cluster.name)["cluster"]
-        check_status(cluster.name, described.get("status", ""))
-        return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])
-    except ArchshiftError:
-        raise
-    # botocore's exceptions share no base class.
-    except Exception as error:
-        reason = one_line(error, 300)
-        if "ResourceNotFoundException" in reason:
-            return None
-        raise ArchshiftError(
-            f"EKS cannot describe {cluster.name!r}: {reason}",
-            "check the AWS credentials, aws:region and the permission eks:DescribeCluster",
-        ) from None
 
 
 # --- pods -----------------------------------------------------------------------------------

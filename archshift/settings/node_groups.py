@@ -261,6 +261,25 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Meta(extra=use('1 to 100 nodes, or a share of them such as "33%"')),
         says("How many nodes an update may replace at once.", "33%"),
     ] = default_of(EksNodeGroup, "max_unavailable")
+    version: Annotated[
+        Annotated[str, Meta(pattern=r"\A1\.\d{1,3}\Z")] | None,
+        Meta(extra=use('a Kubernetes version in quotes, such as "1.34"')),
+        says(
+            "The Kubernetes version of the nodes. EKS replaces them one after another for a newer one, and "
+            "never goes back.",
+            "1.34",
+            default="that of the cluster when the group is made; later it stays",
+        ),
+    ] = None
+    release_version: Annotated[
+        Name | None,
+        Meta(extra=use("a release of the AMI such as 1.34.1-20251112")),
+        says(
+            "The release of EKS's AMI.",
+            "1.34.1-20251112",
+            default="the newest when the group is made; later it stays",
+        ),
+    ] = None
     node_role: Annotated[
         Arn | None,
         says(
@@ -411,6 +430,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             ami_type = imported.ami_type or ""
         else:
             check_ami_type(ami_type, types, f"{key}.ami_type")
+        self._check_version(key, live)
         autoscaled = cluster.autoscaler != "none"
         least, desired, most = self._sizes(key, live, autoscaled=autoscaled)
         capacity_type: Any = (imported and imported.capacity_type) or self.capacity_type
@@ -433,6 +453,9 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             disk_gib=self.disk_gib,
             labels=imported.own_labels if imported and self.release else self.labels,
             max_unavailable=max_unavailable,
+            update_strategy=(imported and imported.update_strategy) or "",
+            version=self.version or "",
+            release_version=self.release_version or "",
             taints=imported.own_taints if imported and self.release else taints,
             retired=self.retired,
             released=self.release,
@@ -456,6 +479,14 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
                 kms_key=self.kms_key or "",
             ),
         )
+
+    def _check_version(self, key: str, live: LiveGroup | None) -> None:
+        there = live.version if live else None
+        if self.version and there and _numbers(there) > _numbers(self.version):
+            raise ArchshiftError(
+                f"{key}.version: {self.version} is older than {there}, which the group has",
+                f'write "{there}" or remove the key, because EKS never goes back to an older version',
+            )
 
     def _user_data(self, key: str, ami_type: str, typed: frozenset[str]) -> str:
         if not self.user_data or self.launch_template:
@@ -498,6 +529,10 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
                 "raise or lower one of them",
             )
         return least, desired, most
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdecimal()]
 
 
 def _clamped(size: int, least: int, most: int) -> int:
@@ -607,7 +642,15 @@ def _check_typed(key: str, own: Mapping[str, Any]) -> None:
     for other, keys, reason in (
         (
             "import",
-            ("launch_template", "node_repair", "node_role", "tags", *_OF_TEMPLATES),
+            (
+                "launch_template",
+                "node_repair",
+                "node_role",
+                "release_version",
+                "tags",
+                "version",
+                *_OF_TEMPLATES,
+            ),
             "archshift does not change it on an existing group",
         ),
         ("launch_template", ("disk_gib", *_OF_TEMPLATES), "the launch template decides it"),

@@ -10,7 +10,7 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.pod_fields import Inexact
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
-from tests.build import Json, node, planned, pod, workload
+from tests.build import Json, big_node, node, planned, pod, workload
 from tests.fakes import PODS, FakeCluster
 
 NODES = "/api/v1/nodes"
@@ -176,6 +176,21 @@ def test_limits_of_the_rollout_hold() -> None:
         "shop/Deployment/cart": "its rollout limits allow no unavailable pod"
     }
     assert cluster.evicted == []
+
+
+@pytest.mark.parametrize(("before", "nodes"), [(("intel",), 0), (("intel", "arm"), 1)])
+def test_nodes_that_came_too_late_for_a_rollout_are_a_reason_to_try_again(
+    before: tuple[str, ...], nodes: int
+) -> None:
+    """The note has the nodes that the rollout could use, and the plan compares it with those of now."""
+    known = [big_node(name, "arm64" if name == "arm" else "amd64") for name in before]
+    limited = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=0, maxSurge=1))
+    # Evictions showed what the nodes of now have room for.
+    full = Placing(x86=4, graviton=6, room=0)
+    for cluster, there in ((limited, nodes), (full, 1)):
+        assert rebalance(cluster, [row(8, 10)], nodes_before=known)
+        ((_, noted, _, _),) = cluster.patches
+        assert Inexact.parse(noted["metadata"]["annotations"]["archshift/inexact"]) == Inexact("", 6, there)
 
 
 def test_one_at_a_time_where_the_limit_is_one() -> None:

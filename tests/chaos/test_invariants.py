@@ -1,6 +1,7 @@
 """What the checker takes for a violation, what it does not, and that it is not blind."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,24 +152,27 @@ def test_only_pods_that_serve_count(what: str, why: str) -> None:
 
 
 def test_pods_whose_kubelet_was_late_are_excused() -> None:
-    """Their node was not ready for a moment, and its return says so; afterwards they count again."""
+    """Their containers are ready, and Kubernetes declares them not ready. A rollout replaces these first."""
 
-    def at(second: float, since: str, ready: int) -> Snapshot:
-        moment = snapshot(second)
-        condition = {"type": "Ready", "status": "True", "lastTransitionTime": since}
-        nodes = [{**node, "status": {"conditions": [condition]}} for node in moment.nodes]
+    def at(second: float, *, there: int = 4, late: int = 0, down: int = 0) -> Snapshot:
+        moment = snapshot(second, pods=there)
         pods = copy.deepcopy(list(moment.pods))
-        for one in pods[ready:]:
-            one["status"]["conditions"][0]["status"] = "False"
-        return Snapshot(at=second, nodes=tuple(nodes), workloads=moment.workloads, pods=tuple(pods))
+        for number, one in enumerate(pods):
+            containers = "False" if number < down else "True"
+            one["status"]["conditions"].append({"type": "ContainersReady", "status": containers})
+            if number < max(late, down):
+                one["status"]["conditions"][0]["status"] = "False"
+        return Snapshot(at=second, nodes=moment.nodes, workloads=moment.workloads, pods=tuple(pods))
 
-    one = checker()
-    assert seen(one, at(0, "10:00", 4), at(1, "10:01", 1), at(4, "10:01", 4)) == []
-    assert len(seen(one, at(5, "10:01", 1))) == 1
-    # Kubernetes may declare the pods not ready some seconds after their node.
-    later = checker()
-    assert seen(later, at(0, "10:00", 4), at(1, "10:01", 4), at(5, "10:01", 4), at(12, "10:01", 1)) == []
-    assert seen(checker(), at(0, "10:00", 4), at(1, "10:01", 4), at(19, "10:01", 4), at(32, "10:01", 1)) != []
+    assert seen(checker(), at(0), at(1, late=3), at(60, late=2), at(62), at(63, late=3)) == []
+    assert seen(checker(), at(0), at(1, down=3)) != []
+    # Only those that were late are excused, and not for long once they are gone.
+    assert seen(checker(), at(0), at(1, late=2), at(9, there=2)) != []
+    gone = Snapshot(at=9, nodes=at(9).nodes, workloads=at(9).workloads, pods=at(9).pods[2:])
+    assert seen(checker(), at(0), at(1, late=2), gone) == []
+    assert seen(checker(), at(0), at(15, late=2), replace(gone, at=30), replace(gone, at=46)) != []
+    # A pod that was late and is ready again counts again.
+    assert seen(checker(), at(0), at(1, late=2), at(2), replace(gone, at=9)) != []
 
 
 def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:

@@ -52,7 +52,12 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
     return eks_group(name, *types, **{**fixed, **options})
 
 
-def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER, arn: str = ARN) -> Monitor:
+def registered(
+    *groups: EksNodeGroup,
+    cluster: EksCluster = CLUSTER,
+    arn: str = ARN,
+    answers: Mapping[str, Answer] | None = None,
+) -> Monitor:
     """Register node groups on the cluster prod."""
 
     def program() -> None:
@@ -66,7 +71,7 @@ def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER, arn: str = 
             ),
         )
 
-    return record(program, Aws())
+    return record(program, Aws(answers))
 
 
 class Refused(grpc.RpcError):  # type: ignore[misc]

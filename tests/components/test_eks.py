@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pulumi_eks
 import pytest
 
 from archshift.common.aws import AssumedRole, AwsIdentity
@@ -34,7 +35,9 @@ from tests.components.eks import (
     made,
     registered,
 )
-from tests.components.recorder import Monitor, Registration, record
+from tests.components.recorder import READ_RESOURCE_OUTPUTS, Answer, Monitor, Registration, record
+from tests.standins.aws import INPUTS
+from tests.standins.declared import mismatches, plain_inputs
 
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
 
@@ -272,7 +275,7 @@ def test_without_an_autoscaler_nothing_is_ignored_and_nothing_is_tagged() -> Non
     """The desired size is the settings', and a change of it is made."""
     done = registered(group("x86", "m5.large"))
     (made,) = done.of(NODE_GROUP)
-    assert list(made.request.ignoreChanges) == []
+    assert list(made.request.ignoreChanges) == ["warmPoolConfig"]
     assert done.of(TAG) == []
 
 
@@ -369,6 +372,7 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
     (made,) = done.of(NODE_GROUP)
     assert made.request.importId == "prod:old"
     assert list(made.request.ignoreChanges) == [
+        "warmPoolConfig",
         "amiType",
         "capacityType",
         "diskSize",
@@ -404,6 +408,22 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
     }
     assert not made.request.retainOnDelete
     assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
+
+
+def test_an_import_changes_neither_versions_nor_warm_pool_nor_the_order_of_updates() -> None:
+    """The provider leaves a version alone that nobody names. It removes such a warm pool, and EKS
+    gets all of an update configuration at once.
+    """
+    live = replace(OLD, version="1.33", release_version="1.33.5-20251112", update_strategy="MINIMAL")
+    options = {**IMPORTED, "live": live, "update_strategy": "MINIMAL"}
+    (made,) = registered(group("x86", "m5.large", **options)).of(NODE_GROUP)
+    assert not {"version", "releaseVersion", "warmPoolConfig"} & made.inputs.keys()
+    assert "warmPoolConfig" in made.request.ignoreChanges
+    assert made.inputs["updateConfig"] == {"maxUnavailable": 1, "updateStrategy": "MINIMAL"}
+    (pinned,) = registered(
+        group("graviton", "m7g.large", version="1.34", release_version="1.34.1-20251112")
+    ).of(NODE_GROUP)
+    assert (pinned.inputs["version"], pinned.inputs["releaseVersion"]) == ("1.34", "1.34.1-20251112")
 
 
 def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> None:
@@ -447,6 +467,27 @@ def test_a_group_without_a_scaling_group_has_nothing_to_tag(caplog: pytest.LogCa
         "look at the health of the group at EKS"
     ) in caplog.messages
     assert {name.partition("/")[0] for name in by_name(done, TAG)} == {"graviton"}
+
+
+def test_a_group_that_loses_its_scaling_group_for_a_while_keeps_its_tags() -> None:
+    """The next update would make the same tags again; without them the autoscaler knows no empty group. A tag
+    that left the settings goes, and a new one waits.
+    """
+    name, prefix = "eks-graviton-asg", "k8s.io/cluster-autoscaler/node-template/label"
+    tag = {"key": f"{prefix}/architecture", "value": "arm64", "propagateAtLaunch": False}
+    state = {
+        f"urn:pulumi:s::p::{TAG}::{key}": {
+            "type": TAG,
+            "outputs": {"autoscalingGroupName": name, "tag": tag, "id": "graviton"},
+        }
+        for key in ("graviton/label/architecture", "graviton/label/left", "other/label/architecture")
+    }
+    ill = live_group("graviton-1", "m7g.large", scaling_groups=())
+    answers: dict[str, Answer] = {READ_RESOURCE_OUTPUTS: lambda _: {"outputs": state}}
+    done = registered(group("graviton", "m7g.large", autoscaled=True, live=ill), answers=answers)
+    (kept,) = done.of(TAG)
+    assert kept.name == "graviton/label/architecture"
+    assert kept.inputs == {"autoscalingGroupName": name, "tag": tag}
 
 
 def test_tags_that_the_owner_may_have_set_stay_on_an_imported_group() -> None:
@@ -726,3 +767,69 @@ def test_a_cluster_that_is_made_ends_in_the_same_kubeconfig() -> None:
     outputs = made(NEW).outputs["prod"]
     assert (outputs["arn"], outputs["cluster_name"]) == (ARN, "prod")
     assert json.loads(outputs["kubeconfig"]) == PROD.kubeconfig()
+
+
+def test_every_argument_is_one_that_the_packages_declare() -> None:
+    """By name and type, with every key of the settings. The packages of pulumi-eks and the AWS provider are
+    made of their schemas. What the component needs before anything exists is known by then.
+    """
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::1:role/r"),))
+    addons: dict[Addon, str] = {"vpc-cni": "v1", "kube-proxy": "v2", "coredns": "v3"}
+    new = NewCluster(
+        version="1.34", vpc="vpc-1", admins=(ADMIN,), public_access=("192.0.2.0/24",), addons=addons
+    )
+    instances = Instances(
+        security_groups=("sg-1",),
+        user_data="x",
+        hop_limit=2,
+        monitoring=True,
+        metadata_tags=True,
+        ebs_optimized=True,
+        kms_key="arn:aws:kms:a:1:key/k",
+        volumes={"/dev/xvda": Volume(gib=80, iops=4000, throughput=250)},
+        tags={"instance": {"Team": "shop"}},
+    )
+    whole = group(
+        "whole",
+        "m7g.large",
+        autoscaled=True,
+        instances=instances,
+        labels={"team": "shop"},
+        taints=(Taint(key="spot", value="1"), Taint(key="batch")),
+        max_unavailable="33%",
+        update_strategy="MINIMAL",
+        node_repair=True,
+        version="1.34",
+        release_version="1.34.1-20251112",
+        tags={"Cost": "7"},
+    )
+    imported = group("x86", "m5.large", autoscaled=True, **IMPORTED)
+    template = group("template", "m7g.large", launch_template=TemplateVersion(id="lt-1", version="3"))
+    done = [
+        made(replace(NEW, aws=identity, create=new)),
+        registered(whole, imported, template, cluster=replace(CLUSTER, node_role="")),
+    ]
+    declared = {**INPUTS, "eks:index:Cluster": pulumi_eks.ClusterArgs}
+    resources = [one for record in done for one in record.registered if not one.type.startswith("archshift:")]
+    assert {one.type for one in resources} >= {"eks:index:Cluster", NODE_GROUP, TEMPLATE, TAG, ROLE}
+    for one in resources:
+        assert [*mismatches(declared[one.type], one.inputs)] == [], one.name
+    (cluster,) = done[0].of("eks:index:Cluster")
+    later = {name for name, found in cluster.request.propertyDependencies.items() if found.urns}
+    assert later == {"encryptionConfigKeyArn"}
+    assert not later & plain_inputs(pulumi_eks.ClusterArgs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wrong"),
+    [
+        ({"nodeGroups": 1}, "nodeGroups is no input of ClusterArgs"),
+        ({"version": 1.34}, "version is 1.34, not str"),
+        ({"endpointPublicAccess": "true"}, "endpointPublicAccess is 'true', not bool"),
+        ({"authenticationMode": "IAM"}, "authenticationMode is 'IAM', not AuthenticationMode"),
+        ({"vpcCniOptions": {"version": "v1"}}, "vpcCniOptions.version is no input of VpcCniOptionsArgs"),
+        ({"accessEntries": {"a": {"principalArn": 1}}}, "accessEntries.a.principalArn is 1, not str"),
+    ],
+)
+def test_an_argument_that_they_do_not_declare_is_found(inputs: dict[str, Any], wrong: str) -> None:
+    assert [*mismatches(pulumi_eks.ClusterArgs, inputs)] == [wrong]

@@ -40,6 +40,14 @@ def test_every_server_runs(control_plane: Lab) -> None:
     assert control_plane.missing() == []
 
 
+def test_privileged_pods_are_admitted_as_on_eks(control_plane: Lab) -> None:
+    """The agents of nodes need them: CNI plugins, drivers of disks."""
+    agent = daemon_set("agent")
+    agent["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    text = yaml.safe_dump(agent)
+    assert "created" in control_plane.kubectl("create", "--dry-run=server", "--filename=-", stdin=text)
+
+
 # --- what it protects -----------------------------------------------------------------------
 
 

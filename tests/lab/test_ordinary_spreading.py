@@ -1,11 +1,22 @@
 """Pods stay spread as without archshift, and a workload's own rules decide what the plan wants of it."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
 
 from tests.build import REQUIRED
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, on_the_node_of
+from tests.lab.lab_helpers import (
+    Cluster,
+    Manifest,
+    Stack,
+    deployment,
+    on_the_node_of,
+    persistent_volume,
+    stateful_set,
+    storage_class,
+    with_claims,
+)
 from tests.lab.ordinary import planned_rows
 
 
@@ -201,3 +212,104 @@ def test_one_pod_a_node_is_never_pending(cluster: Cluster, stack: Stack, namespa
         assert cluster.graviton_counts(namespace) == {"Deployment/apart": graviton}
         again = stack.up()
         assert (again.exit_code, again.changes) == (0, {}), again.output
+
+
+CHIP = "shop.example/chip"
+ZONE = "topology.kubernetes.io/zone"
+
+
+def scarce(namespace: str, disks: str) -> list[Manifest]:
+    """Workloads that Graviton has too few nodes, chips or zones for, and one that is free to move."""
+    refuses = {"podAntiAffinity": {REQUIRED: [on_the_node_of("left")]}}
+    edges = [deployment("edge-a", 1, namespace), deployment("edge-b", 2, namespace)]
+    for edge in edges:
+        pod = edge["spec"]["template"]["spec"]
+        pod["containers"][0]["ports"] = [{"containerPort": 8443, "hostPort": 8443}]
+    chips = deployment("chips", 3, namespace)
+    resources = chips["spec"]["template"]["spec"]["containers"][0]["resources"]
+    resources["requests"][CHIP] = 1
+    resources["limits"] = {CHIP: 1}
+    for item in (*edges, chips):
+        # A new pod needs the port or the chip that an old pod holds.
+        item["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    zones = {"near": "eu-west-1a", "far": "eu-west-1c"}
+    return [
+        storage_class(disks),
+        *(
+            persistent_volume(
+                f"{disks}-{name}",
+                disks,
+                (ZONE, zone),
+                claimRef={"namespace": namespace, "name": f"data-{name}-0"},
+            )
+            for name, zone in zones.items()
+        ),
+        *(with_claims(stateful_set(name, 1, namespace), disks) for name in zones),
+        deployment("left", 2, namespace),
+        deployment("right", 2, namespace, affinity=refuses),
+        *edges,
+        chips,
+        deployment("free", 4, namespace),
+    ]
+
+
+def graviton_of(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """The pods of each workload on Graviton, by its name."""
+    counts = cluster.graviton_counts(namespace)
+    return {key.partition("/")[2]: number for key, number in counts.items()}
+
+
+@pytest.mark.parametrize("placement", ["patches", "admission"])
+def test_nobody_is_pending_where_graviton_is_scarce(
+    cluster: Cluster, stack: Stack, namespace: str, placement: str
+) -> None:
+    """Two Graviton nodes, with a chip each, and none in the third zone. The plan's counts are what the
+    scheduler does, also when a workload's pods start anew, and a second update changes nothing.
+    """
+    cluster.nodes("amd64", 4)
+    cluster.nodes("arm64", 2)
+    for node, number in {"amd64-0": 2, "amd64-1": 1, "arm64-0": 1, "arm64-1": 1}.items():
+        add = [
+            {"op": "add", "path": f"/status/{part}/{CHIP.replace('/', '~1')}", "value": str(number)}
+            for part in ("capacity", "allocatable")
+        ]
+        patch = ("--subresource=status", "--type=json", f"--patch={json.dumps(add)}")
+        cluster.lab.kubectl("patch", "node", node, *patch)
+    disks = f"disks-{namespace}"
+    try:
+        cluster.apply(scarce(namespace, disks))
+        cluster.wait_until_settled(namespace)
+        stack.config({"workloads": {"namespaces": [namespace]}, "placement": placement})
+        for arm_ratio in ("0.5", "1.0"):
+            rows = planned_rows(stack.config({"arm_ratio": arm_ratio}))
+            step = stack.up()
+            assert step.succeeded, step.output
+            assert "not exact" not in step.output, step.output
+            # Every pod of every workload runs, so nobody is pending.
+            cluster.wait_until_settled(namespace)
+            wanted = {name: row["wanted"] or 0 for name, row in rows.items()}
+            assert graviton_of(cluster, namespace) == wanted
+        assert {name: wanted[name] for name in ("chips", "far", "free", "near")} == {
+            "chips": 2,
+            "far": 0,
+            "free": 4,
+            "near": 1,
+        }
+        assert 0 < wanted["edge-a"] + wanted["edge-b"] < 3
+        assert 0 < wanted["left"] + wanted["right"] < 4
+        stay = [name for name, row in rows.items() if "must stay apart from" in row["reason"]]
+        assert {"edge" in name for name in stay} == {True, False}
+        assert CHIP in rows["chips"]["reason"]
+        assert "volume" in rows["far"]["reason"]
+        for name in ("edge-b", "right", "near"):
+            gone = [pod for pod in cluster.pod_names(namespace) if pod.startswith(f"{name}-")]
+            cluster.lab.kubectl("delete", "pods", *gone, f"--namespace={namespace}", "--wait=false")
+            cluster.wait_until_settled(namespace)
+        assert graviton_of(cluster, namespace) == wanted
+        again = stack.up()
+        assert (again.exit_code, again.changes) == (0, {}), again.output
+    finally:
+        names = [f"{disks}-{name}" for name in ("near", "far")]
+        cluster.lab.kubectl("delete", "statefulsets,pvc", "--all", f"--namespace={namespace}", "--wait=false")
+        cluster.lab.kubectl("delete", "pv", *names, "--wait=false", "--ignore-not-found")
+        cluster.lab.kubectl("delete", "storageclass", disks, "--wait=false", "--ignore-not-found")

@@ -35,7 +35,7 @@ from tests.lab.lab_helpers import (
     stateful_set,
 )
 from tests.standins import install_plugins, launch_templates
-from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TEMPLATE, Account
+from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TAG, TEMPLATE, Account
 from tests.standins.eks_api import serve
 from tests.standins.node_groups import live_group
 
@@ -322,156 +322,213 @@ def test_the_file_of_a_stack_runs_end_to_end(on_aws: OnAws, name: str, ratio: st
         assert on_aws.account.read()["done"] == before
 
 
-AS_MADE = {
-    "terraform": (("t3.xlarge", "t3a.xlarge"), "new nodes"),
-    "old-eksctl": (("t3.xlarge",), "moved pods"),
-    "image": ((), "the group"),
+SMALL = {"minSize": 1, "desiredSize": 1, "maxSize": 4}
+AS_MADE: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
+    "general": ("terraform", ("t3.xlarge", "t3a.xlarge"), {"scalingConfig": {**SMALL, "desiredSize": 2}}),
+    "ctl": ("eksctl", ("t3.xlarge",), {"scalingConfig": SMALL}),
+    "old": ("old-eksctl", ("t3.xlarge",), {"scalingConfig": SMALL}),
+    "batch": (
+        "console",
+        ("t3.xlarge",),
+        {
+            "scalingConfig": SMALL,
+            "labels": {"pool": "batch"},
+            "taints": [{"key": "batch", "effect": "NO_SCHEDULE"}],
+        },
+    ),
+    "golden": ("image", (), {"scalingConfig": SMALL}),
 }
-"""Who made the last x86 group: its types, and what else of the runbook is taken back on the way."""
+"""The x86 groups of one cluster: their names at EKS to who made them, their types and what is different."""
 
 
-@pytest.mark.parametrize("maker", AS_MADE)
-def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str) -> None:
-    """As the runbook has it, on the file of staging, with an autoscaler: retired too early it is refused,
-    before anything changes. Then all pods move, the x86 nodes are drained and retired, and new pods run on
-    Graviton. Back the group has its nodes again and takes pods. It is never replaced, and only the
-    autoscaler makes it smaller. So it is where each earlier step is taken back: the twin, the patches, a
-    step, the drain, and the import itself.
-    """
-    types, taken_back = AS_MADE[maker]
-    own = on_aws.take_file("staging", graviton_families=["t4g"])
-    scaling = {"minSize": 2, "desiredSize": 5, "maxSize": 8}
-    made = live_group(maker, "staging", "general", *types, scalingConfig=scaling)
-    on_aws.fill_account("staging", {"general": made})
-    # The launch template of an image of one's own has the type.
-    x86: dict[str, Any] = {"import": "general"}
-    groups = {**own["node_groups"], "x86": x86}
-    # The image of a twin is chosen by name where its original has one that archshift does not choose.
-    groups["graviton"] = {**groups["graviton"], "ami_family": "AL2023"}
-    *there, _legacy = fleet()
-    on_aws.cluster.apply(there)
-    lab, identity = on_aws.cluster.lab, "staging:general"
+class Migrated:
+    """The cluster of staging with an x86 group of each maker, its stack, and what must hold at each step."""
 
-    def up(ratio: str, **x86_settings: Any) -> dict[str, Any]:
-        on_aws.stack.config({"arm_ratio": ratio, "node_groups": {**groups, "x86": {**x86, **x86_settings}}})
-        done = on_aws.stack.up()
+    def __init__(self, on_aws: OnAws) -> None:
+        self.on_aws = on_aws
+        own = on_aws.take_file("staging", graviton_families=["t4g"])
+        self.made = {
+            f"staging:{name}": live_group(maker, "staging", name, *types, **more)
+            for name, (maker, types, more) in AS_MADE.items()
+        }
+        on_aws.fill_account("staging", {name.partition(":")[2]: group for name, group in self.made.items()})
+        # The file has one group and its twin; the other groups are beside them.
+        self.names = {"x86": "general", **{f"x86-{name}": name for name in [*AS_MADE][1:]}}
+        size = {"min_size": 1, "desired_size": 1, "max_size": 4}
+        twins = {x86.replace("x86", "graviton"): {"twin_of": x86, **size} for x86 in self.names}
+        for twin in ("graviton-old", "graviton-golden"):
+            # The image of a twin is chosen by name where its original has one that archshift does not choose.
+            twins[twin]["ami_family"] = "AL2023"
+        self.twins: dict[str, dict[str, Any]] = {
+            **twins,
+            "graviton": {**twins["graviton"], **own["node_groups"]["graviton"]},
+        }
+        *there, _legacy = fleet()
+        nightly = deployment(
+            "nightly",
+            2,
+            "shop",
+            nodeSelector={"pool": "batch"},
+            tolerations=[{"key": "batch", "operator": "Exists"}],
+        )
+        on_aws.cluster.apply([*there, with_image(nightly, f"{HOST}/stacks/web:1.0.0")])
+
+    def config(self, twins: Mapping[str, Any] | None = None, **x86: Any) -> None:
+        """Set all groups; ``x86`` is what all imported ones have beside their names."""
+        imported = {name: {"import": theirs, **x86} for name, theirs in self.names.items()}
+        groups = {**imported, **(self.twins if twins is None else twins)}
+        self.on_aws.stack.config({"node_groups": groups})
+
+    def up(self, ratio: str = "", **x86: Any) -> None:
+        """Run an update, after which every pod has a node."""
+        self.config(**x86)
+        if ratio:
+            self.on_aws.stack.config({"arm_ratio": ratio})
+        self.went_well(self.on_aws.stack.up())
+
+    def went_well(self, done: Any) -> None:
         assert done.succeeded, done.output
-        found = on_aws.account.find(NODE_GROUP, identity)
-        assert found
-        return found
+        self.settle()
 
-    def restart() -> None:
-        """Make new pods, which all find a node."""
-        lab.kubectl("rollout", "restart", "deployment/cart", "--namespace=shop")
-        on_aws.cluster.wait_until_settled("shop")
-
-    def unharmed() -> None:
-        """Every pod runs, and the group is the one that was there, with all its nodes."""
+    def settle(self) -> None:
+        """Wait until each pod runs; there is none that has no node."""
         for space in ("platform", "shop"):
-            on_aws.cluster.wait_until_settled(space)
-        found = on_aws.account.find(NODE_GROUP, identity)
-        assert found
-        theirs = ("instanceTypes", "launchTemplate", "capacityType", "nodeRoleArn", "subnetIds")
-        assert found["scalingConfig"] == scaling
-        assert {name: found.get(name) for name in theirs} == {name: made.get(name) for name in theirs}
+            self.on_aws.cluster.wait_until_settled(space)
+        pods = [pod for space in ("platform", "shop") for pod in self.on_aws.cluster.all_of("pods", space)]
+        assert [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Pending"] == []
 
-    def back_from_new_nodes() -> None:
-        """Step 3: the twin goes again. Step 4: the workloads are as they were, and all nodes stay."""
-        up("0.0")
-        on_aws.stack.config({"node_groups": {"x86": x86}})
-        alone = on_aws.stack.up()
-        assert alone.succeeded, alone.output
-        assert [*on_aws.account.read()["objects"][NODE_GROUP]] == [identity]
-        unharmed()
-        up("0.2")
+    def restart(self) -> None:
+        """Make new pods, which all find a node."""
+        for name in ("cart", "nightly"):
+            self.on_aws.cluster.lab.kubectl("rollout", "restart", f"deployment/{name}", "--namespace=shop")
+        self.settle()
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """The x86 groups as EKS has them now."""
+        objects: dict[str, dict[str, Any]] = self.on_aws.account.read()["objects"][NODE_GROUP]
+        return {identity: objects[identity] for identity in self.made}
+
+    def twins_now(self) -> dict[str, dict[str, Any]]:
+        """The twins as EKS has them now, by our names."""
+        objects = self.on_aws.account.read()["objects"][NODE_GROUP]
+        return {
+            group["tags"]["archshift/node-group"]: group
+            for identity, group in objects.items()
+            if identity not in self.made
+        }
+
+    def unharmed(self, **sizes: int) -> None:
+        """No x86 group was replaced, and beside archshift's own labels, taints and tags each is as it was."""
+        theirs = ("labels", "taints", "tags")
+        for identity, group in self.groups().items():
+            was = self.made[identity]
+            wanted = {**was, "scalingConfig": {**was["scalingConfig"], **sizes}}
+            assert {one: group.get(one) for one in wanted if one not in theirs} == {
+                one: wanted[one] for one in wanted if one not in theirs
+            }
+            assert was.get("labels", {}).items() <= group["labels"].items()
+            assert was.get("tags", {}).items() <= group["tags"].items()
+            assert all(taint in group["taints"] for taint in was.get("taints", ()))
+        done = self.on_aws.account.read()["done"]
+        assert not [entry for entry in done if entry[0] in ("create", "delete") and entry[2] in self.made]
+
+
+def retired(group: Mapping[str, Any]) -> bool:
+    return "archshift/retired" in {taint["key"] for taint in group.get("taints", ())}
+
+
+def test_every_x86_group_is_retired_and_comes_back_from_each_step(on_aws: OnAws) -> None:
+    """As the runbook has it, on the file of staging, with an autoscaler and groups of Terraform, of eksctl,
+    of the console and of an image, with Spot, taints, a share, security groups, several types, AL2 and SSH.
+    Each step is taken and taken back: new nodes, patches, a ratio, a drain, the import, the taint of the last
+    step, and the nodes. No pod is ever without a node, and no x86 group is replaced or made smaller, except
+    by the autoscaler.
+    """
+    migrated = Migrated(on_aws)
+    stack = on_aws.stack
+    with Ec2(on_aws.cluster, on_aws.account, types=("t3.xlarge",)).running():
+        migrated.settle()
+        # Step 3, new nodes, and back: the twins go again.
+        migrated.up("0.0")
+        migrated.unharmed()
+        assert migrated.twins_now().keys() == migrated.twins.keys()
+        migrated.config(twins={})
+        migrated.went_well(stack.up())
+        migrated.unharmed()
+        assert migrated.twins_now() == {}
+        # Steps 4 and 6, patches and moved pods, and back: workloads as they were, with all their nodes.
+        migrated.up("0.2")
+        migrated.unharmed()
         there = on_aws.account.read()["objects"]
-        restored = on_aws.stack.destroy("--run-program", "--target=**WorkloadPatches**")
-        assert restored.succeeded, restored.output
+        migrated.went_well(stack.destroy("--run-program", "--target=**WorkloadPatches**"))
         assert on_aws.account.read()["objects"] == there
-        unharmed()
-
-    def back_from_moved_pods() -> None:
-        """Step 6: the former number. Phase 2 of step 9: the drained nodes take pods again."""
-        up("0.0")
+        # Step 6 and back: the former number.
+        migrated.up("0.2")
+        assert on_aws.status()["fleet"]["graviton"] > 0
+        migrated.up("0.0")
         assert on_aws.status()["fleet"]["graviton"] == 0
-        unharmed()
-        drained = on_aws.stack.archshift("drain", "--only=general-0")
+        migrated.unharmed()
+        # Phase 2 of step 9 and back: drained nodes take pods again.
+        drained = stack.archshift("drain", "--only=general-0", "--only=ctl-0")
         assert drained.returncode == 0, drained.stdout + drained.stderr
-        undone = on_aws.stack.archshift("drain", "--undo")
+        undone = stack.archshift("drain", "--undo")
         assert undone.returncode == 0, undone.stdout + undone.stderr
         assert not any(node["spec"].get("unschedulable") for node in on_aws.cluster.all_of("nodes"))
-        unharmed()
-
-    def back_from_the_group() -> None:
-        """Handed back it is as it was before archshift; back from there it is guarded again."""
-        kept = {"x86": {**x86, "release": True}, "graviton": {**groups["graviton"]}}
-        del kept["graviton"]["twin_of"]
-        kept["graviton"]["instance_types"] = ["t4g.xlarge"]
-        on_aws.stack.config({"node_groups": kept})
-        released = on_aws.stack.up()
-        assert released.succeeded, released.output
-        found = on_aws.account.find(NODE_GROUP, identity)
-        assert found
-        assert {name: found.get(name) for name in ("labels", "taints", "tags")} == {
-            name: made.get(name) for name in ("labels", "taints", "tags")
+        migrated.settle()
+        # The import and back: handed back, each group is as it was before archshift.
+        alone = {
+            name: {
+                **{key: value for key, value in twin.items() if key != "twin_of"},
+                "instance_types": ["t4g.xlarge"],
+            }
+            for name, twin in migrated.twins.items()
         }
-        unharmed()
-
-    def retired(group: Mapping[str, Any]) -> bool:
-        return "archshift/retired" in {taint["key"] for taint in group.get("taints", ())}
-
-    with Ec2(on_aws.cluster, on_aws.account, types=("t3.xlarge",)).running():
-        for space in ("platform", "shop"):
-            on_aws.cluster.wait_until_settled(space)
-        if taken_back == "new nodes":
-            back_from_new_nodes()
-        assert up("0.2")["scalingConfig"] == scaling
-        if taken_back == "moved pods":
-            back_from_moved_pods()
-        if taken_back == "the group":
-            back_from_the_group()
-        up("0.2")
-        unharmed()
+        migrated.config(twins=alone, release=True)
+        migrated.went_well(stack.up())
+        for identity, group in migrated.groups().items():
+            assert group == migrated.made[identity]
+        # Taken over again. Retired too early is refused, before anything changes.
+        migrated.up("0.2")
+        migrated.unharmed()
         before = on_aws.account.read()["done"]
-        on_aws.stack.config({"node_groups": {**groups, "x86": {**x86, "retired": True}}})
-        early = on_aws.stack.up()
+        migrated.config(retired=True)
+        early = stack.up()
         assert early.exit_code != 0
         assert "without any x86 node that takes them" in " ".join(early.output.split()), early.output
         assert on_aws.account.read()["done"] == before
-
-        assert up("1.0")["scalingConfig"] == scaling
-        drained = on_aws.stack.archshift("drain")
+        # Step 9: all pods move, the nodes are drained and retired, and new pods run on Graviton.
+        migrated.up("1.0")
+        migrated.unharmed()
+        drained = stack.archshift("drain", "--nodes=50%")
         assert drained.returncode == 0, drained.stdout + drained.stderr
-        gone = up("1.0", retired=True, min_size=0)
-        assert retired(gone)
-        assert gone["scalingConfig"] == {**scaling, "minSize": 0}
-        groups_now = on_aws.account.read()["objects"][NODE_GROUP].items()
-        ((twin_name, twin),) = ((key, group) for key, group in groups_now if key != identity)
-        assert not retired(twin)
-        assert twin["capacityType"] == made["capacityType"]
-        restart()
-        # The autoscaler takes the empty nodes.
-        on_aws.account.change(
-            "scaled by hand",
-            NODE_GROUP,
-            identity,
-            {**gone, "scalingConfig": {**scaling, "minSize": 0, "desiredSize": 0}},
-        )
-        assert up("1.0", retired=True, min_size=0)["scalingConfig"]["desiredSize"] == 0
-        restart()
-
-        back = up("1.0", min_size=2)
-        assert not retired(back)
-        assert back["scalingConfig"] == {**scaling, "desiredSize": 2}
-        up("0.8", min_size=2)
+        migrated.up(retired=True, min_size=0)
+        assert all(map(retired, migrated.groups().values()))
+        migrated.unharmed(minSize=0)
+        assert not any(map(retired, migrated.twins_now().values()))
+        assert {twin["capacityType"] for twin in migrated.twins_now().values()} == {"SPOT", "ON_DEMAND"}
+        migrated.restart()
+        for identity, group in migrated.groups().items():
+            # The autoscaler takes the empty nodes.
+            empty = {**group["scalingConfig"], "desiredSize": 0}
+            on_aws.account.change("scaled by hand", NODE_GROUP, identity, {**group, "scalingConfig": empty})
+        migrated.up(retired=True, min_size=0)
+        migrated.unharmed(minSize=0, desiredSize=0)
+        migrated.restart()
+        # And back: the groups have nodes again, and take pods.
+        twins = migrated.twins_now()
+        migrated.up(min_size=1)
+        assert not any(map(retired, migrated.groups().values()))
+        migrated.unharmed(desiredSize=1)
+        migrated.up("0.8", min_size=1)
         answer = on_aws.status()
         assert [row["workload"] for row in answer["workloads"] if not row["exact"]] == []
         assert 0 < answer["fleet"]["graviton"] == answer["fleet"]["wanted"] < answer["fleet"]["pods"]
-        restart()
-        again = on_aws.stack.up()
+        migrated.restart()
+        again = stack.up()
         assert (again.exit_code, again.changes) == (0, {}), again.output
-    assert ["delete", NODE_GROUP, identity] not in on_aws.account.read()["done"]
-    assert twin_name in on_aws.account.read()["objects"][NODE_GROUP]
+        assert {name: twin["nodeGroupName"] for name, twin in migrated.twins_now().items()} == {
+            name: twin["nodeGroupName"] for name, twin in twins.items()
+        }
 
 
 def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAws) -> None:
@@ -642,25 +699,43 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
     an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
     is refused before any node goes, with and without a preview, because EKS would refuse to delete the
-    cluster in the end.
+    cluster in the end. It is refused after an update that did not reach its end, and an update too that would
+    delete the cluster because its name changed.
     """
+
+    def stays(done: Any) -> None:
+        """The engine has stopped, and has deleted nothing."""
+        assert done.exit_code != 0
+        sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
+        assert sentence in " ".join(done.output.split()), done.output
+        assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
+
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
         "graviton": {"twin_of": "x86", "desired_size": 2},
     }
+    cluster = {
+        "name": "fresh",
+        "autoscaler": "cluster-autoscaler",
+        "subnets": ["subnet-0a", "subnet-0b"],
+        "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
+    }
     on_aws.take_file(
         "staging",
         kube_context=None,
-        cluster={
-            "name": "fresh",
-            "subnets": ["subnet-0a", "subnet-0b"],
-            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
-        },
+        cluster=cluster,
         node_groups=groups,
         arm_ratio="0.5",
     )
     preview = on_aws.stack.preview(PACK)
     assert preview.succeeded, preview.output
+    content = on_aws.account.read()
+    on_aws.write_account(**{**content, "refused": {TAG: "AccessDenied: autoscaling:CreateOrUpdateTags"}})
+    broken = on_aws.stack.up(PACK)
+    assert broken.exit_code != 0
+    assert len(on_aws.account.read()["objects"][NODE_GROUP]) == 2
+    stays(on_aws.stack.destroy("--run-program"))
+    on_aws.write_account(**{**on_aws.account.read(), "refused": {}})
     done = on_aws.stack.up(PACK)
     assert done.succeeded, done.output
     made = on_aws.account.read()["objects"][CLUSTER]["fresh"]
@@ -684,11 +759,14 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
         done = on_aws.account.read()["done"]
         for destroy in (on_aws.stack.preview_destroy, on_aws.stack.destroy):
-            stopped = destroy("--run-program")
-            assert stopped.exit_code != 0
-            sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
-            assert sentence in " ".join(stopped.output.split()), stopped.output
+            stays(destroy("--run-program"))
             assert on_aws.account.read()["done"] == done
+        on_aws.stack.config({"cluster": {**cluster, "name": "renamed"}})
+        stopped = on_aws.stack.preview()
+        stays(stopped)
+        assert "set archshift:cluster.name to fresh again" in " ".join(stopped.output.split())
+        assert on_aws.account.read()["done"] == done
+        on_aws.stack.config({"cluster": cluster})
 
 
 @pytest.mark.parametrize(

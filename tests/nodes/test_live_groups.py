@@ -254,9 +254,5 @@ def test_what_is_not_read_of_a_group_is_named() -> None:
     made = describe(live_group("console", "prod", "old", "m5.large", nodeRepairConfig=repair))
     described = {**made, "updateConfig": update, "warmPoolConfig": {"enabled": True}}
     found = from_description(described)
-    assert (found.max_unavailable, found.node_repair) == (2, True)
-    assert found.others == (
-        "warmPoolConfig",
-        "updateConfig.updateStrategy",
-        "nodeRepairConfig.maxParallelNodesRepairedCount",
-    )
+    assert (found.max_unavailable, found.update_strategy, found.node_repair) == (2, "MINIMAL", True)
+    assert found.others == ("warmPoolConfig", "nodeRepairConfig.maxParallelNodesRepairedCount")

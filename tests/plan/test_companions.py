@@ -14,7 +14,7 @@ from archshift.plan.companions import needing_too
 from archshift.plan.guard import needs
 from archshift.plan.model import Plan, PlannedWorkload, Rules
 from archshift.plan.planner import make_plan
-from tests.build import ARCH, deployment, evidence_of, inventory, patched_pod_spec, plan_node
+from tests.build import ARCH, calls_of, deployment, evidence_of, inventory, patched_pod_spec, plan_node
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 SHARED_ZONES = (
@@ -29,7 +29,7 @@ OWN_ZONES = (
 Term = Mapping[str, Any]
 
 
-def beside(*names: str, label: str = HOST, **more: Any) -> Term:
+def beside(*names: str, label: str = HOST, **more: Any) -> dict[str, Any]:
     """A required affinity term for the pods of these workloads."""
     expression = {"key": "app", "operator": "In", "values": [*names]}
     return {"topologyKey": label, "labelSelector": {"matchExpressions": [expression]}, **more}
@@ -309,3 +309,30 @@ def test_a_second_plan_changes_nothing() -> None:
     there = {row.name: row.wanted or 0 for row in first.workloads}
     second = make_plan(arm_ratio=0.6, inventory=inventory(*shop, graviton=there))
     assert [row.wanted for row in second.workloads] == [row.wanted for row in first.workloads] == [1, 1]
+
+
+@pytest.mark.parametrize("shape", ["all beside all", "a chain", "a chain the other way round", "pairs"])
+def test_the_work_grows_with_the_workloads_and_not_with_their_pairs(shape: str) -> None:
+    """Whoever may create workloads in one namespace must not make the plan of all others slow."""
+
+    def calls(number: int) -> int:
+        names = [f"w{at:03}" for at in range(number)]
+        company = {
+            "all beside all": [""] * number,
+            "a chain": names[1:] + names[-1:],
+            "a chain the other way round": names[:1] + names[:-1],
+            "pairs": [names[at ^ 1] for at in range(number)],
+        }[shape]
+        anybody = {"labelSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}
+        terms = [beside(one) if one else beside("") | anybody for one in company]
+        fleet = [app(name, 1, term) for name, term in zip(names, terms, strict=True)]
+        found = inventory(*fleet, nodes=SHARED_ZONES)
+        known = {workload.key: workload for workload in fleet}
+        return calls_of(
+            lambda: (
+                make_plan(arm_ratio=0.5, inventory=found),
+                needing_too([key(names[0])], known, SHARED_ZONES),
+            )
+        )
+
+    assert calls(240) < 3 * calls(120)

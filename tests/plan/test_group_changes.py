@@ -1,5 +1,6 @@
 """What an update changes on node groups that exist, in numbers, and what it must leave to the pods there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,15 @@ import pytest
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.nodes.groups import RETIRED, Node, Taint
-from archshift.plan.group_changes import as_sent, change_of, going, shrinks_too_far, stranded
+from archshift.plan.group_changes import (
+    as_sent,
+    change_of,
+    differs,
+    going,
+    not_sent,
+    shrinks_too_far,
+    stranded,
+)
 from tests.build import deployment, eks_group, inventory, live_group
 from tests.build import plan_node as node
 
@@ -128,6 +137,52 @@ def test_what_an_update_does_not_send_is_no_change() -> None:
 def test_a_change_of_the_settings_is_compared_with_eks(change: dict[str, Any], said: str) -> None:
     """One size sends all three, so each of them changes."""
     assert change_of(of_state(STATE, **change)) == f"node group x86: this update changes 'general': {said}"
+
+
+def test_what_others_take_off_a_group_is_gone_and_said() -> None:
+    """As the next run of Terraform does, with labels and taints of the settings and of archshift itself. The
+    engine compares with the state, so the next update sets nothing of it again.
+    """
+    typed: dict[str, Any] = {
+        "labels": {"pool": "main", "team": "shop"},
+        "taints": (Taint(key="batch"), RETIRED),
+    }
+    labels = {**typed["labels"], "architecture": "amd64", "archshift/node-group": "x86"}
+    state = {
+        "scalingConfig": {"minSize": 2, "desiredSize": 3, "maxSize": 8},
+        "updateConfig": {"maxUnavailable": 1},
+        "labels": labels,
+        "taints": [{"key": taint.key, "effect": "NO_SCHEDULE"} for taint in typed["taints"]],
+    }
+    whole = imported(live_group("general", labels=labels, taints=typed["taints"]), retired=True, **typed)
+    assert not differs(whole)
+    assert not_sent(whole, as_sent(whole, state)) == ""
+
+    stripped = imported(live_group("general", labels={"team": "web"}), retired=True, **typed)
+    sent = as_sent(stripped, state)
+    assert differs(stripped)
+    assert (dict(sent.node_labels), sent.taints, sent.retired) == ({"team": "web"}, (), False)
+    assert change_of(sent) == ""
+    assert not_sent(stripped, sent) == (
+        "node group x86: somebody changed 'general' at EKS (the label architecture, the label "
+        "archshift/node-group, the label pool, the label team, the taint batch:NoSchedule, the taint "
+        "archshift/retired:NoSchedule); this update does not change it back, but pulumi up --refresh does"
+    )
+    # After a refresh the state has what EKS has, and the update sends all of it.
+    fresh = as_sent(stripped, {**state, "labels": {"team": "web"}, "taints": []})
+    assert (fresh.node_labels, fresh.taints) == (stripped.node_labels, stripped.taints)
+    assert not_sent(stripped, fresh) == ""
+
+
+def test_another_version_of_nodes_is_said_when_it_is_sent() -> None:
+    """An upgrade by hand is not undone; EKS could not go back."""
+    live = live_group("graviton-1", "m7g.large", version="1.33", release_version="1.33.5-20251112")
+    group = eks_group("graviton", live=live, min_size=2, size=3, most=8, version="1.34")
+    assert change_of(group) == "node group graviton: this update changes 'graviton-1': version 1.33 to 1.34"
+    by_hand = replace(live, version="1.35")
+    sent = as_sent(replace(group, live=by_hand), {**STATE, "version": "1.34"})
+    assert "version" not in change_of(sent)
+    assert change_of(eks_group("graviton", live=live, min_size=2, size=3, most=8)) == ""
 
 
 def test_a_group_that_the_stack_does_not_have_yet_is_compared_with_eks() -> None:

@@ -465,6 +465,35 @@ def test_a_long_list_is_cut_and_counted() -> None:
     )
 
 
+def containers_with(**resources: Any) -> Json:
+    return {"containers": [{"name": "app", "image": "app:1", "resources": resources}]}
+
+
+@pytest.mark.parametrize(
+    "pod_spec",
+    [
+        containers_with(limits={"cpu": "1", "memory": "1Gi"}),
+        {**containers_with(), "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+        {
+            **containers_with(),
+            "initContainers": [
+                {"name": "proxy", "restartPolicy": "Always", "resources": {"requests": {"cpu": "300m"}}},
+                {"name": "migrate", "resources": {"requests": {"cpu": "700m", "memory": "1Gi"}}},
+            ],
+        },
+    ],
+    ids=["limits alone", "the pod's own requests", "an init container after a sidecar"],
+)
+def test_requests_that_no_container_states_keep_their_nodes(pod_spec: Json) -> None:
+    """Six pods of 1 vCPU whose containers state less. The scheduler puts three on a node of 4 vCPU."""
+    found = cluster(deployments=[workload(replicas=6, pod_spec=pod_spec)])
+    needed = needs(found, {CART: proof(CART, AMD64_ONLY)}, {})
+    fleet = [node(f"n{number}", millicpu=3920, memory=15 * GIB) for number in range(5)]
+    assert "CPU" in shortfall(needed, fleet[:1])
+    assert shortfall(needed, fleet[:2]) == ""
+    assert len(nodes_that_must_stay(needed, fleet)) == 2
+
+
 # --- a change is stopped only if it takes something away -------------------------------------
 
 TYPE = "node.kubernetes.io/instance-type"

@@ -22,7 +22,7 @@ from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
 from archshift.settings.stack import Settings, load
-from tests.build import cluster_of, configuration, workload
+from tests.build import cluster_of, configuration, eks_group, live_group, workload
 from tests.documents import DOCS
 from tests.images.servers import Server
 
@@ -344,6 +344,39 @@ def test_every_right_is_in_the_document() -> None:
 
 
 # --- EKS ---
+
+
+@pytest.mark.parametrize(
+    ("options", "result"),
+    [
+        (
+            {"live": live_group("general", size=5)},
+            CheckResult("node group x86", "ok", "'general' has 5 nodes of 2 to 8, with m5.large"),
+        ),
+        (
+            {"live": live_group("general", status="DEGRADED")},
+            CheckResult(
+                "node group x86", "warning", "'general' is DEGRADED", "look at the health of the group at EKS"
+            ),
+        ),
+        (
+            {"live": live_group("general", scaling_groups=()), "autoscaled": True},
+            CheckResult(
+                "node group x86",
+                "warning",
+                "EKS names no Auto Scaling group of 'general'",
+                "look at the health of the group at EKS",
+            ),
+        ),
+        (
+            {},
+            CheckResult("node group x86", "ok", "it does not exist yet; pulumi up makes it, with m5.large"),
+        ),
+    ],
+)
+def test_a_node_group_is_as_eks_describes_it(options: dict[str, Any], result: CheckResult) -> None:
+    assert [*doctor.check_node_groups([eks_group("x86", "m5.large", **options)])] == [result]
+
 
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 CA = "Q0E="

@@ -657,7 +657,8 @@ def test_a_name_that_is_no_text_is_refused_beside_an_import_too(twin_of: Any) ->
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
             "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
             "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, "
-            "provisioner, release, retired, security_groups, subnets, tags, taints, twin_of, user_data",
+            "provisioner, release, release_version, retired, security_groups, subnets, tags, taints, "
+            "twin_of, user_data, version",
         ),
         (
             {"twin_of": "g", "desired_size": 1},
@@ -680,6 +681,24 @@ def test_a_name_that_is_no_text_is_refused_beside_an_import_too(twin_of: Any) ->
 def test_a_node_group_that_does_not_do_is_refused(group: Any, message: str) -> None:
     """One sentence with the whole path of the key, the value and the way out."""
     assert refused(node_groups={"g": group, "x86": X86}) == message
+
+
+def test_a_version_is_that_of_a_group_that_archshift_makes() -> None:
+    """A twin does not take it, an import keeps its own, and EKS never goes back to an older one."""
+    old = {**X86, "version": "1.9", "release_version": "1.9.1-20251112"}
+    found = load(node_groups={"x86": old, "graviton": {"twin_of": "x86", "desired_size": 1}})
+    x86, graviton = found.eks_node_groups["x86"], found.eks_node_groups["graviton"]
+    assert (x86.version, x86.release_version) == ("1.9", "1.9.1-20251112")
+    assert (graviton.version, graviton.release_version) == ("", "")
+    for key, value in (("version", "1.34"), ("release_version", "1.34.1-20251112")):
+        assert refused(live={"g": OLD}, node_groups={"g": {"import": "general", key: value}}) == (
+            f"{G}.{key}: archshift does not change it on an existing group; remove {key} or import"
+        )
+    live = {"g": live_group("g-1", "t3.xlarge", version="1.10")}
+    assert refused(live=live, node_groups={"g": old}) == (
+        f'{G}.version: 1.9 is older than 1.10, which the group has; write "1.10" or remove the key, because '
+        "EKS never goes back to an older version"
+    )
 
 
 def test_user_data_that_names_x86_programs_is_not_for_the_twin() -> None:

@@ -1,7 +1,7 @@
 """A stand-in for the AWS provider's plugin: the real engine talks to it, and no AWS is behind it.
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
-names of the SDK's own types; what replaces a node group is what the provider declares
+SDK's own types; what replaces a node group is what the provider declares
 (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/), and what EKS refuses is in
 ``node_groups``. Which types a zone offers comes from moto's copy of EC2's own list; subnets are in the zones
 of their region in turn. It starts no instances and checks no rights: an account whose ``refusal`` is set
@@ -27,6 +27,7 @@ from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.standins import launch_templates, node_groups
+from tests.standins.declared import mismatches
 
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
@@ -43,7 +44,7 @@ ENTRY: Final = "aws:eks/accessEntry:AccessEntry"
 CALLER: Final = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
 """Who asks. EKS makes the access entry of whoever creates a cluster."""
 
-_INPUTS: Final[Mapping[str, Any]] = {
+INPUTS: Final[Mapping[str, Any]] = {
     NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
     TEMPLATE: pulumi_aws.ec2.LaunchTemplateArgs,
     TAG: pulumi_aws.autoscaling.TagArgs,
@@ -54,6 +55,7 @@ _INPUTS: Final[Mapping[str, Any]] = {
     ADDON: pulumi_aws.eks.AddonArgs,
     ENTRY: pulumi_aws.eks.AccessEntryArgs,
 }
+"""The resources that the program and pulumi-eks make: type to the type of its inputs in the SDK."""
 
 _REPLACING: Final[Mapping[str, frozenset[str]]] = {
     NODE_GROUP: frozenset(
@@ -86,6 +88,7 @@ Properties = dict[str, Any]
 class Account:
     """What there is: type to id to properties; and what was done: (operation, type, id).
 
+    ``refused`` is type to the words with which AWS refuses to make an object of it.
     ``reach`` is how the cluster that it makes is reached: endpoint and certificateAuthority.
     """
 
@@ -154,13 +157,10 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
 
     def Check(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        """Refuse inputs that the SDK's types do not have."""
-        kind = _kind(request.urn)
-        known = {*input_type_py_to_pulumi_names(_INPUTS[kind]).values(), "__defaults"}
+        """Refuse inputs that the SDK's types do not have, or have with another type."""
         failures = [
-            provider_pb2.CheckFailure(property=name, reason="no such input")
-            for name in _plain(request.news)
-            if name not in known
+            provider_pb2.CheckFailure(property=wrong.split()[0].split(".")[0], reason=wrong)
+            for wrong in mismatches(INPUTS[_kind(request.urn)], _plain(request.news))
         ]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
@@ -200,6 +200,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         if kind == ENTRY and inputs["principalArn"].endswith("/deployer"):
             context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
+        if words := content.get("refused", {}).get(kind):
+            context.abort(grpc.StatusCode.UNKNOWN, words)
         try:
             # Several are made at once, and each needs a number of its own.
             count = 100 * len(content["done"]) + next(self._made)
@@ -219,10 +221,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         found = self._account.find(kind, request.id)
         if found is None:
             return provider_pb2.ReadResponse(id="")
-        if "tags" in found:
-            # The provider hides the tags that only AWS may set.
-            found["tags"] = {key: tag for key, tag in found["tags"].items() if not key.startswith("aws:")}
-        names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
+        found = _shown(found)
+        names = set(input_type_py_to_pulumi_names(INPUTS[kind]).values())
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
 
@@ -243,7 +243,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
                 except node_groups.RefusedError as refusal:
                     _refuse(context, f"updating ({request.id})", "UpdateNodegroupConfig", refusal)
             self._account.change("update", kind, request.id, outputs)
-        return provider_pb2.UpdateResponse(properties=_struct(outputs))
+        return provider_pb2.UpdateResponse(properties=_struct(_shown(outputs)))
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         if _kind(request.urn) == CLUSTER and _plain(request.properties).get("deletionProtection"):
@@ -326,6 +326,14 @@ _LOOK_UPS: Final = {
     "aws:index/getCallerIdentity:getCallerIdentity": _caller,
     "aws:eks/getAddonVersion:getAddonVersion": _newest_addon,
 }
+
+
+def _shown(properties: Properties) -> Properties:
+    """Return properties without the tags that only AWS may set: the provider hides them."""
+    if "tags" not in properties:
+        return properties
+    shown = {key: tag for key, tag in properties["tags"].items() if not key.startswith("aws:")}
+    return {**properties, "tags": shown}
 
 
 def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]) -> tuple[str, Properties]:

@@ -34,7 +34,10 @@ def answer(account: Account, path: str) -> tuple[int, str, Any]:
     if cluster not in content["objects"].get(CLUSTER, {}):
         return 404, "ResourceNotFoundException", {"message": f"No cluster found for name: {cluster}."}
     if len(parts) == 2:
-        return 200, "", {"cluster": {"name": cluster, **content["objects"][CLUSTER][cluster]}}
+        # The resource has other shapes for the rest.
+        names = ("arn", "endpoint", "certificateAuthority", "status", "deletionProtection", "tags")
+        there = content["objects"][CLUSTER][cluster]
+        return 200, "", {"cluster": {"name": cluster, **{one: there[one] for one in names if one in there}}}
     groups = {
         group["nodeGroupName"]: group
         for group in content["objects"].get(NODE_GROUP, {}).values()

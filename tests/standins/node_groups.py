@@ -33,14 +33,14 @@ _TO_API: Final = {
                 "launchTemplate",
             ),
             *("nodeRepairConfig", "releaseVersion", "remoteAccess", "scalingConfig", "tags", "taints"),
-            *("updateConfig", "version"),
+            *("updateConfig", "version", "warmPoolConfig"),
         )
     },
 }
 """The provider's names to those of the API."""
 
 _WITHOUT_ORDER: Final = ("subnetIds", "taints")
-_WHOLE_BLOCKS: Final = ("nodeRepairConfig", "scalingConfig", "updateConfig")
+_WHOLE_BLOCKS: Final = ("nodeRepairConfig", "scalingConfig", "updateConfig", "warmPoolConfig")
 
 
 class RefusedError(Exception):
@@ -69,7 +69,16 @@ def describe(properties: Properties) -> dict[str, Any]:
     ]
     for block in ("scalingConfig", "updateConfig"):
         if block in answer:
-            answer[block] = {name: int(value) for name, value in answer[block].items() if value is not None}
+            answer[block] = {
+                name: int(value) if isinstance(value, float) else value
+                for name, value in answer[block].items()
+                if value is not None
+            }
+    if access := answer.get("remoteAccess"):
+        groups = {"sourceSecurityGroups": access.get("sourceSecurityGroupIds")}
+        answer["remoteAccess"] = compact({"ec2SshKey": access.get("ec2SshKey"), **groups})
+    if "warmPoolConfig" in answer:
+        answer["warmPoolConfig"] = {"enabled": True, **answer["warmPoolConfig"]}
     if "diskSize" in answer:
         answer["diskSize"] = int(answer["diskSize"])
     return {**answer, "status": properties["status"], "resources": {"autoScalingGroups": scaling}}
@@ -116,6 +125,10 @@ def updated(live: Properties, old: Properties, new: Properties) -> dict[str, Any
                 if value is not None
             }
             after[block] = request[block]
+    if "warmPoolConfig" in old and "warmPoolConfig" not in new:
+        # The provider removes a warm pool whose block is gone.
+        request["warmPoolConfig"] = {"enabled": False}
+        del after["warmPoolConfig"]
     for name in ("labels", "tags"):
         before, wanted = old.get(name, {}), new.get(name, {})
         put = {key: value for key, value in wanted.items() if before.get(key) != value}
@@ -259,10 +272,15 @@ def live_group(maker: str, cluster: str, name: str, *types: str, **more: Any) ->
         "old-eksctl": {
             "amiType": "AL2_x86_64",
             "diskSize": 80,
-            "remoteAccess": {"ec2SshKey": "ops", "sourceSecurityGroups": ["sg-0a"]},
+            "remoteAccess": {"ec2SshKey": "ops", "sourceSecurityGroupIds": ["sg-0a"]},
             "labels": {"alpha.eksctl.io/nodegroup-name": name},
         },
-        "console": {"diskSize": 80, "subnetIds": ["subnet-0y", "subnet-0z"]},
+        "console": {
+            "diskSize": 80,
+            "subnetIds": ["subnet-0y", "subnet-0z"],
+            "updateConfig": {"maxUnavailable": 2, "updateStrategy": "MINIMAL"},
+            "warmPoolConfig": {"minSize": 1, "poolState": "STOPPED"},
+        },
         "image": {
             "amiType": "CUSTOM",
             "instanceTypes": None,

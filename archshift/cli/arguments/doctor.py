@@ -15,9 +15,10 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="check everything that a step needs, and print how to fix it",
-        description="Check the engine and its plugins, the stack's settings, the cluster and your "
-        "permissions in it. Check the registries of its images, and the gate's metrics in Prometheus. Print "
-        "each result, and how to fix a problem. A failed check does not stop the others. Read-only.",
+        description="Check the engine and its plugins, the stack's settings, its node groups at EKS, the "
+        "cluster and your permissions in it. Check the registries of its images, and the gate's metrics in "
+        "Prometheus. Print each result, and how to fix a problem. A failed check does not stop the others. "
+        "Read-only.",
         example="archshift doctor -s prod",
         exits={
             0: "no problem; there may be warnings",

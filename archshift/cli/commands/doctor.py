@@ -67,6 +67,8 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
             "fix the engine or the stack first",
         )
         return
+    if settings.cluster and settings.group_names:
+        yield from run_check("node groups", lambda: _node_groups(options))
     yield from _of_cluster(settings)
     if settings.gate.prometheus:
         yield from run_check("Prometheus", lambda: _prometheus(settings))
@@ -90,6 +92,12 @@ def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable
             f"the package {error.name} is not installed", "install archshift again"
         ) from None
     return doctor.check_plugins(listed, wanted, lambda name: shutil.which(name) is not None)
+
+
+def _node_groups(options: argparse.Namespace) -> Iterable[CheckResult]:
+    # EKS has the types and sizes that the settings leave out; so this also checks the rest of them.
+    settings = read_settings(options, nodes=True)
+    return doctor.check_node_groups(settings.eks_node_groups.values())
 
 
 def _aws_cli_version() -> str | None:
