@@ -12,6 +12,9 @@ real. They follow a curve of a day, hour by hour, from 0.25 to 3 times the plann
 server of external metrics tells them the load. Their behaviour allows changes at once, and the controller
 looks every two seconds. Otherwise a day would take a day. No other clock is changed.
 
+``--model=60`` needs no lab: it takes 60 days for each ratio in a model (lab/day_model.py), with new deletion
+costs after no hour, after four hours and after each hour.
+
 Nothing runs in the cluster between two updates: new pods have no cost, and end first. A sample is taken when
 each autoscaler has what it wants and all pods run. Capacity is in proportion to the ratio, as node groups are
 sized; ``--even`` gives both sides the same. ``--every=2`` takes every second hour, so that each change of the
@@ -28,10 +31,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from archshift.cluster.client import connect
-from archshift.common.architectures import ARM64
+from archshift.common.architectures import AMD64, ARM64
+from archshift.plan.scaling import PODS_OFF, SHARE_OFF
 from bench._lab import running_lab
 from lab.control_plane import CONTEXT
-from lab.day import HOURS, RULES, Day, Load, loads
+from lab.day import FLEET_OFF, HOURS, RULES, Day, Figures, Load, loads
+from lab.day_model import model_day
 
 RATIOS: Final = (0.2, 0.5, 0.8)
 RENEWED_EVERY: Final = 4
@@ -51,12 +56,48 @@ def day(
             yield made
 
 
+def model(ratio: float, days: int) -> None:
+    """Print the figures of many days in a model."""
+    for every in (0, RENEWED_EVERY, 1):
+        figures = Figures()
+        for seed in range(days):
+            samples = model_day(ratio, seed, costs_every=every)
+            for hour, start in enumerate(range(0, len(samples), len(samples) // len(HOURS))):
+                hourly = samples[start : start + len(samples) // len(HOURS)]
+                graviton = {each.load.name: round(ratio * each.pods + each.off) for each in hourly}
+                counts = {
+                    each.load.name: {
+                        ARM64: graviton[each.load.name],
+                        AMD64: each.pods - graviton[each.load.name],
+                    }
+                    for each in hourly
+                }
+                figures.add(hour, ratio, counts, [each.load for each in hourly])
+        beyond = [abs(off) - max(PODS_OFF, SHARE_OFF * pods) for _, _, pods, off in figures.wrong]
+        bent = sum(abs(off) > FLEET_OFF + 1e-9 for off in figures.fleet)
+        print(
+            f"ratio {ratio}, {days} days in a model, costs after {every or 'no'} h: {figures}, "
+            f"by at most {max(beyond, default=0.0):.1f} pods; fleet beyond {FLEET_OFF} in {bent} of "
+            f"{len(figures.fleet)}",
+            flush=True,
+        )
+
+
+def _number(arguments: Sequence[str], name: str, usual: int) -> int:
+    """Return the value of an option."""
+    return next((int(text.removeprefix(name)) for text in arguments if text.startswith(name)), usual)
+
+
 def main() -> None:
     """Run a day for each ratio, and print the figures."""
     arguments = sys.argv[1:]
     even = "--even" in arguments
-    every = next((int(text.removeprefix("--every=")) for text in arguments if "--every=" in text), 1)
+    every, days = _number(arguments, "--every=", 1), _number(arguments, "--model=", 0)
     ratios = [float(text) for text in arguments if not text.startswith("--")] or [*RATIOS]
+    if days:
+        for ratio in ratios:
+            model(ratio, days)
+        return
     own = loads()
     for ratio in ratios:
         begun = time.monotonic()

@@ -37,11 +37,18 @@ class Proportion:
         graviton: The pods on Graviton.
         replicas: All pods.
         fewest: The pods that its autoscaler always leaves, 1 or more.
+        mixed: Whether pods that its autoscaler adds may run on the other side, if all are on one now.
     """
 
     graviton: int
     replicas: int
     fewest: int = 1
+    mixed: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the order of its pods matters."""
+        return self.mixed or self.on_both_sides
 
     @property
     def on_both_sides(self) -> bool:
@@ -140,7 +147,8 @@ class _Order:
 
     def costs(self) -> dict[str, int]:
         """Return the costs to write, by pod; empty if every order is right."""
-        if not self.on_both_sides:
+        # On one side every order is right, but pods that come on the other side must end before these.
+        if not (self.on_both_sides or self.share.mixed):
             return {}
         costs = _numbered(self.pods, self._kept) or {
             pod.name: _FIRST - _GAP * at for at, pod in enumerate(self.pods)
@@ -313,7 +321,7 @@ def costs_due(
     return tuple(
         key
         for key, own in sorted(pods.items())
-        if key in changes or (key in kept and key in moving and kept[key].on_both_sides and _reads_costs(own))
+        if key in changes or (key in kept and key in moving and kept[key].is_kept and _reads_costs(own))
     )
 
 

@@ -163,7 +163,13 @@ def _kept_share(row: PlannedWorkload, scaler: Autoscaler | None) -> Proportion |
     if wanted is None or not (row.placed and scaler and row.replicas):
         return None
     # One that waits wants what is there, and during a rollout that can be more than its replicas.
-    return Proportion(min(wanted, row.replicas), row.replicas, max(1, min(scaler.fewest, row.replicas)))
+    low, high = row.reachable or (0.0, 0.0)
+    return Proportion(
+        graviton=min(wanted, row.replicas),
+        replicas=row.replicas,
+        fewest=max(1, min(scaler.fewest, row.replicas)),
+        mixed=low < high,
+    )
 
 
 def _blockers(

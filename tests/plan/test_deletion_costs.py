@@ -91,6 +91,20 @@ def test_whatever_costs_there_are_the_new_ones_keep_the_share(
 
 
 @examples
+@given(st.lists(COST, min_size=1, max_size=9), st.booleans(), st.integers(1, 9))
+def test_pods_of_one_side_stay_when_an_autoscaler_added_others(
+    there: list[int | None], side: bool, more: int
+) -> None:
+    """A workload of one pod at 0.8 may get its second pod on x86, and the first one must stay then."""
+    standing = [Standing(f"p{at:02}", side, cost) for at, cost in enumerate(there)]
+    share = Proportion(len(standing) * side, len(standing), mixed=True)
+    kept = after(standing, share)
+    new = [Standing(f"n{at}", not side) for at in range(more)]
+    assert {pod.name for pod in scaled_down([*kept, *new], len(kept))} == {pod.name for pod in kept}
+    assert costs_of(kept, share) == {}
+
+
+@examples
 @given(st.lists(st.tuples(st.booleans(), COST), max_size=25), shares())
 def test_what_is_right_is_not_written_again(there: list[tuple[bool, int | None]], share: Proportion) -> None:
     """Nor after it was scaled down; after it was scaled up, only the new pods get costs."""
