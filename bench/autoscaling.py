@@ -35,10 +35,11 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.plan.scaling import PODS_OFF, SHARE_OFF
 from bench._lab import running_lab
 from lab.control_plane import CONTEXT
-from lab.day import FLEET_OFF, HOURS, RULES, Day, Figures, Load, loads
+from lab.day import HOURS, RULES, Day, Figures, Load, loads
 from lab.day_model import model_day
 
 RATIOS: Final = (0.2, 0.5, 0.8)
+FLEET_OFF: Final = 0.03
 RENEWED_EVERY: Final = 4
 """So many hours are between two updates of ``renewed``."""
 

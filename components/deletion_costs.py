@@ -78,11 +78,16 @@ class DeletionCostsProvider(ResourceProvider):
             return False
 
     def _write(self, props: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {key: Proportion(*map(int, share)) for key, share in (props.get("shares") or {}).items()}
+        kept = {key: _proportion(*share) for key, share in (props.get("shares") or {}).items()}
         with connect(self._context) as cluster:
             ours = is_cluster(cluster, props.get("cluster"))
             done = write_costs(cluster, kept, props["fieldManager"]) if ours else Written()
         return {**props, "problems": dict(done.problems)}
+
+
+def _proportion(graviton: float, replicas: float, fewest: float = 1, *mixed: bool) -> Proportion:
+    # The engine's protocol knows only floats.
+    return Proportion(int(graviton), int(replicas), int(fewest), mixed=any(mixed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,8 +127,12 @@ def with_companions(
 
 def neighbours_in(inventory: Inventory, places: Sequence[Site]) -> Neighbours:
     """Return which workloads of a cluster must not meet. One without pods meets nobody."""
-    everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
-    return Neighbours([each for each in everything if each.replicas or inventory.sides(each.key)], places)
+    there = [each for each in _everything(inventory) if each.replicas or inventory.sides(each.key)]
+    return Neighbours(there, places)
+
+
+def _everything(inventory: Inventory) -> list[Workload]:
+    return [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
 
 
 def with_neighbours(

@@ -311,7 +311,7 @@ def test_a_second_rebalance_moves_nothing_while_the_first_one_lives(
 ) -> None:
     """One sentence. A dry run needs no Lease."""
     lease = Lease(shop, "dev", "archshift rebalance on ci")
-    lease.take(str)
+    lease.take(print)
     assert run("rebalance", "--dry-run")[0] == 3
     sleep = time.sleep
 
