@@ -115,7 +115,7 @@ def test_pods_of_an_autoscaled_workload_get_deletion_costs_after_the_step(
     assert b"components.deletion_costs" in provider
     assert len(provider) < 100
     assert costs.inputs == {
-        "shares": {"shop/Deployment/cart": [2, 4, 1]},
+        "shares": {"shop/Deployment/cart": [2, 4, 1, False]},
         "due": ["shop/Deployment/cart"],
         "fieldManager": "archshift/test/deletion-costs",
         "cluster": "6a0c9f1e",
