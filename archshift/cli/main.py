@@ -68,7 +68,8 @@ def make_parser() -> Parser:
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
         epilog="`pulumi up`, `rebalance` and `drain` change the cluster. `ramp apply` and `ramp pause` "
-        "change the stack's file. All other commands write only the files that you name. "
+        "change the stack's file. All other commands change nothing; they write the files that you name, the "
+        "record of the gate, and a cache of image evidence. "
         "`archshift COMMAND --help` shows an example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)

@@ -21,7 +21,8 @@ def add_command(commands: Commands) -> None:
         "run it again to continue; --undo uncordons the nodes. Changes the cluster.",
         example="archshift drain --dry-run",
         exits={
-            0: "all these nodes are empty",
+            0: "all these nodes are empty; with --dry-run, nothing blocks them; with --undo, they "
+            "take pods again",
             EXIT_HELD: "something blocks a node; the output names it",
         },
     )

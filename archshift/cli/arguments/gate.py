@@ -20,7 +20,9 @@ def add_command(commands: Commands) -> None:
         exits={
             EXIT_CODES["pass"]: "pass: you may take the next step",
             EXIT_CODES["hold"]: "hold: a workload is worse, or the soak time has not passed",
-            EXIT_CODES["step-back"]: "step-back: the step itself is much worse",
+            EXIT_CODES[
+                "step-back"
+            ]: "step-back: too many pods on Graviton belong to workloads that are much worse; go back a step",
             EXIT_CODES["unknown"]: "unknown: something could not be judged; do not take the step",
         },
     )

@@ -20,7 +20,7 @@ def add_command(commands: Commands) -> None:
         "cluster.",
         example="archshift rebalance --dry-run",
         exits={
-            0: "every workload has its planned pods on Graviton, and all pods have a node",
+            0: "every workload has its planned pods on Graviton, or is near its share; all pods have a node",
             EXIT_INEXACT: "a workload does not have its planned pods on Graviton; the output says why",
             EXIT_TROUBLE: "a pod of a placed workload is pending, or its rollout is stuck; counts may differ",
         },
