@@ -142,7 +142,10 @@ class MixedCluster(pulumi.ComponentResource):
         identity = args.cluster.aws
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
-        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(identity)))
+        # In a destroy, a cluster that does not exist has no ARN.
+        self.kubeconfig = live.apply(
+            lambda cluster: json.dumps(cluster.kubeconfig(identity)) if cluster.arn else ""
+        )
         self.register_outputs(
             engine_text.outputs(
                 {
@@ -213,10 +216,7 @@ class MixedCluster(pulumi.ComponentResource):
 
 
 def _described(values: Sequence[Any]) -> LiveCluster:
-    """Return the cluster by its ARN, endpoint and certificate authority.
-
-    In a destroy, a cluster that does not exist has none of them.
-    """
+    """Return the cluster by its ARN, endpoint and certificate authority; in a destroy, it may have none."""
     arn, endpoint, authority = values
     return LiveCluster(arn or "", endpoint or "", (authority or {}).get("data", ""))
 

@@ -90,7 +90,10 @@ def await_moves(
 
         with (
             connect(kube_context) as cluster,
-            sole_mover(cluster, stack_label, "pulumi up", required=False, say=say) as lease,
+            # The entries are applied, so a rebalance that began meanwhile is waited for.
+            sole_mover(
+                cluster, stack_label, "pulumi up", required=False, patience=limits.no_progress, say=say
+            ) as lease,
         ):
 
             def holds() -> bool:

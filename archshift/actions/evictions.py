@@ -163,7 +163,7 @@ class Allowance:
 
     def __init__(self, most: int | None = None, holds: Callable[[], bool] = lambda: True) -> None:
         """Allow ``most`` evictions, None for any number, as long as nobody else moves pods of the stack."""
-        self._holds = holds
+        self.holds = holds
         self._lock = threading.Lock()
         self._most = most
         self.taken = 0
@@ -172,7 +172,7 @@ class Allowance:
     def take(self, number: int = 1) -> bool:
         """Count evictions, if so many more are allowed."""
         with self._lock:
-            if not self._holds():
+            if not self.holds():
                 return False
             if self._most is not None and self.taken + number > self._most:
                 return False
@@ -252,6 +252,7 @@ class Move:
         self._asked_budgets = False
         self._moved_at: float | None = None
         self._not_before = 0.0
+        self._tries_again_at = 0.0
         self._patient_until = 0.0
         self._count: int | None = None
         self._ready: dict[str, float] = {}
@@ -301,8 +302,8 @@ class Move:
         """
         if others_move and (self.incomplete or self.rules.after_rollout):
             self._moved_at = now
-        # It may have to try again, or waits for a node.
-        if self.end or self._moved_at in (None, now) or now < max(self._not_before, self._patient_until):
+        # It waits for the API server to see the entry, or for a node.
+        if self.end or self._moved_at in (None, now) or now < max(self._tries_again_at, self._patient_until):
             return
         if now - self._moved_at >= self._patience(little_patience):
             self._give_up()
@@ -384,7 +385,7 @@ class Move:
         if stale:
             # Its API server had not seen the entry yet, so archshift evicts it again, a little later.
             self._stale += 1
-            self._not_before = now + _pause(self._stale)
+            self._not_before = self._tries_again_at = now + _pause(self._stale)
         changed = not news <= self._events
         self._events |= news
         return changed and not first
@@ -477,7 +478,7 @@ class Move:
         if pods:
             # Their successors have the present entry, unless nothing places pods.
             self._strandings += 1
-            self._not_before = now + _pause(self._strandings)
+            self._not_before = self._tries_again_at = now + _pause(self._strandings)
         return pods
 
     def _worth_another(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
@@ -593,7 +594,9 @@ class Move:
         if accepted:
             self._begin(nodes, surplus, accepted)
             return True
-        return self._all_well(nodes, now) and self._ends("inexact", "no more pods may be evicted")
+        lost = self.rules.allowance is not None and not self.rules.allowance.holds()
+        why = "another command may move pods of the stack now" if lost else "no more pods may be evicted"
+        return self._all_well(nodes, now) and self._ends("inexact", why)
 
     def _begin(self, nodes: Mapping[str, Node], surplus: Surplus, number: int) -> None:
         """Remember what there was when pods began to move."""

@@ -297,7 +297,8 @@ class _Watch:
                 continue
             if row.namespace not in live:
                 live[row.namespace] = self.policies.entries(row.namespace)
-            if live[row.namespace].get(key) == row.entry:
+            # Whoever moves pods now would take an exact entry for the workload's own.
+            if live[row.namespace].get(key) == row.entry and self.holds():
                 kept.setdefault(row.namespace, {})[key] = row.entry
                 # Between two updates, the entry is that of another number of pods.
                 exact.setdefault(row.namespace, {})[key] = str(Entry(row.wanted or 0, max(1, row.replicas)))

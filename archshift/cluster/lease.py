@@ -40,6 +40,11 @@ _MISSING: Final = 404
 _CONFLICT: Final = 409
 _FORBIDDEN: Final = 403
 _LONGEST_NAME: Final = 150
+_RELEASES: Final = 3
+"""How often to try to give it back while another client changes it."""
+
+_JOIN_SECONDS: Final = 15.0
+"""How long to wait for a renewal that is under way. The connection closes after it."""
 
 
 def lease_name(stack_label: str) -> str:
@@ -72,16 +77,18 @@ class Lease:
     def _path(self) -> str:
         return f"{LEASES.collection(NAMESPACE)}/{lease_name(self.stack_label)}"
 
-    def take(self, say: Callable[[str], None]) -> None:
+    def take(self, say: Callable[[str], None], patience: float = 0.0) -> None:
         """Take it as soon as it is free, or its holder is dead.
 
         Args:
             say: Called if that takes time.
+            patience: How long to wait for a holder that is alive, in seconds.
 
         Raises:
             ArchshiftError: Somebody holds it and is alive, or the API server refuses.
         """
         first, since = "", time.monotonic()
+        end = since + patience
         while True:
             now = time.monotonic()
             live = self._read()
@@ -101,6 +108,8 @@ class Lease:
                 first, since = sign, now
                 who = printable(str(spec["holderIdentity"]), _LONGEST_NAME)
                 say(f"waiting for {who}, at most {SECONDS:.0f} s: it holds the Lease, or it was killed")
+            elif sign != first and now < end:
+                first, since = sign, now
             elif sign != first:
                 who = printable(str(spec["holderIdentity"]), _LONGEST_NAME)
                 raise ArchshiftError(
@@ -127,15 +136,22 @@ class Lease:
 
     def give_back(self) -> None:
         """Let the next one take it at once. If that is not possible, it is free after its time."""
+        self._ended.set()
         with contextlib.suppress(ArchshiftError):
-            live = self._read()
-            if live and (live.get("spec") or {}).get("holderIdentity") == self.holder:
+            for _ in range(_RELEASES):
+                live = self._read()
+                if live is None or (live.get("spec") or {}).get("holderIdentity") != self.holder:
+                    return
                 version = live["metadata"].get("resourceVersion") or ""
-                self._write({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}})
+                if self._write({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}}):
+                    return
+
+    def stop(self) -> None:
+        """Renew it no more."""
         self._ended.set()
 
     def keep(self) -> None:
-        """Renew it until it is lost or given back."""
+        """Renew it until it is lost, stopped or given back."""
         while not self._ended.wait(RENEW_SECONDS):
             self.renew()
 
@@ -182,6 +198,7 @@ def sole_mover(
     command: str,
     *,
     required: bool = True,
+    patience: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Lease | None]:
     """Be the only one that moves pods of a stack; yield the Lease, or None without the right to have one.
@@ -191,6 +208,7 @@ def sole_mover(
         stack_label: The stack.
         command: Who others see as the holder: ``an archshift rebalance``.
         required: Whether to stop without the right to have a Lease.
+        patience: As ``Lease.take``.
         say: Called if it waits for another holder.
 
     Raises:
@@ -200,7 +218,7 @@ def sole_mover(
         cluster, stack_label, f"{command} on {socket.gethostname()} ({os.getpid()}-{uuid.uuid4().hex[:8]})"
     )
     try:
-        lease.take(say)
+        lease.take(say, patience)
     except RefusedError as error:
         if error.status != _FORBIDDEN:
             raise
@@ -217,6 +235,8 @@ def sole_mover(
     try:
         yield lease
     finally:
+        lease.stop()
+        keeper.join(_JOIN_SECONDS)
         lease.give_back()
 
 

@@ -175,6 +175,9 @@ def with_neighbours(
 
 def _crowded(draft: Draft, crowd: Crowded, graviton: int) -> Draft:
     """Return a draft that brings no more pods to a side."""
+    if crowd.side == AMD64 and not graviton:
+        # It does not come back from Graviton: no place on x86 is no reason to move it there.
+        return draft
     if not crowd.most:
         return _bound(draft, Bond(side=opposite(crowd.side), reason=crowd.reason))
     levels = tuple(

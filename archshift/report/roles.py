@@ -51,8 +51,12 @@ def deploying_role(settings: "Settings", group: str = DEPLOYING) -> list[Manifes
 
 
 def rebalancing_role(settings: "Settings", group: str = REBALANCING) -> list[Manifest]:
-    """Return the role of ``archshift rebalance``, which changes no workload, without the pull secrets."""
-    # What the looking role may patch only as a dry run, this role may not patch at all.
+    """Return the role of ``archshift rebalance``, without the pull secrets.
+
+    With ``placement: patches``, it may patch Deployments and StatefulSets, to note which pods came back. RBAC
+    cannot limit that to an annotation. With ``admission``, it changes no workload.
+    """
+    # No right of the looking role to patch: its policy, which permits dry runs only, is for its own group.
     looking = [
         right
         for need in needs(settings)

@@ -16,7 +16,7 @@ from archshift.actions.moving import move_pods, set_back_entries
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.canaries import read_canaries
-from archshift.cluster.client import RefusedError
+from archshift.cluster.client import BusyError, RefusedError
 from archshift.cluster.entries import PLACED_ANNOTATION, Entry, Scaling, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.live_placement import POLICIES, REPLACED_ANNOTATION, entries_in
@@ -1358,11 +1358,38 @@ def test_a_note_that_could_not_be_set_back_outlives_the_next_moves(clock: Clock)
     assert fleet.entry("Deployment", "cart") == cart.entry
 
 
-def test_whoever_lost_the_lease_sets_nothing_back(clock: Clock) -> None:
-    """The next holder has done that, and may have replaced the entry again."""
+def test_evictions_that_fail_for_ever_end_after_the_patience(clock: Clock) -> None:
+    """A webhook whose server is down answers 500 to each eviction. Trying again is no progress."""
+
+    class Down(Fleet):
+        def before(self, verb: str, path: str) -> None:
+            if verb == "evict":
+                raise BusyError("no answer", status=500, words="failed calling webhook")
+            super().before(verb, path)
+
+    fleet = Down(clock)
+    row = fleet.add("cart", 10, 4)
+    began = clock.now
+    done = move(fleet, row)
+    assert row.key in {**done.failures, **done.notes, **done.inexact}
+    assert clock.now - began < 2 * LIMITS.no_progress
+
+
+def test_whoever_lost_the_lease_writes_no_entry_and_evicts_nothing(clock: Clock) -> None:
+    """The next holder may have replaced the entry."""
     fleet = Fleet(clock)
     row = fleet.add("cart", 10, 4, scaling=SCALING)
     done = move(fleet, row, holds=lambda: False, allowance=Allowance(holds=lambda: False))
-    assert (fleet.evicted, fleet.entry("Deployment", "cart")) == ([], "4 of 10 on arm64")
+    assert (fleet.evicted, fleet.entry("Deployment", "cart")) == ([], row.entry)
+    assert done.inexact[row.key] == "another command may move pods of the stack now"
+
+
+def test_whoever_loses_the_lease_while_pods_move_sets_nothing_back(clock: Clock) -> None:
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    done = move(
+        fleet, row, holds=lambda: not fleet.evicted, allowance=Allowance(holds=lambda: not fleet.evicted)
+    )
+    assert fleet.entry("Deployment", "cart") == "4 of 10 on arm64"
     assert "another command may move pods now" in done.notes[row.key]
     assert set_back_entries(fleet, STACK, {row.key: row.entry}) == {row.key: ""}

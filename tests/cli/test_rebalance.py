@@ -91,6 +91,7 @@ def test_a_dry_run_as_json_has_the_promised_schema(run: Run, shop: Shop) -> None
                 "replicas": 6,
                 "wanted": 3,
                 "graviton": 1,
+                "near": False,
                 "before": 1,
                 "surplus": 2,
                 "moves": 2,

@@ -1,5 +1,7 @@
 """The Lease of a stack: who may move its pods, and for how long a dead holder blocks others."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +118,10 @@ def test_a_living_holder_stops_the_second_command_in_one_sentence(
     )
     assert cluster.holder == first.holder
     assert first.holds
+    began = clock.now
+    with pytest.raises(ArchshiftError, match="moves pods of the same stack now"):
+        Lease(cluster, STACK, "third").take(silent, patience=20)
+    assert 20 <= clock.now - began <= 30, "an update waits for a rebalance that may end soon"
     with pytest.raises(ArchshiftError, match="moves pods of the same stack now"):
         wait_until_free(cluster, STACK, "pulumi up")
 
@@ -174,3 +180,35 @@ def test_where_nobody_moves_pods_an_update_writes_no_lease() -> None:
 
 def test_stacks_of_one_cluster_do_not_wait_for_each_other() -> None:
     assert len({lease_name(stack) for stack in ("prod", "Prod", "pro_d", "pro-d", "pro.d")}) == 5
+
+
+def test_a_renewal_at_the_same_moment_costs_no_release(clock: Clock) -> None:
+    """Another write between the read and the write of the release is a conflict, and no reason to keep it."""
+
+    class Racing(Leases):
+        races = 1
+
+        def get(self, path: str) -> Any:
+            found = super().get(path)
+            if self.races and found["spec"].get("holderIdentity"):
+                self.races = 0
+                self.after("patch", path)
+                return {**found, "metadata": {**found["metadata"], "resourceVersion": str(self.version - 1)}}
+            return found
+
+    cluster = Racing()
+    holding(cluster, "me").give_back()
+    assert (cluster.holder, cluster.races) == (None, 0)
+    assert clock.now == 1000
+
+
+def test_a_renewal_under_way_ends_before_the_connection_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would end with a traceback in a thread."""
+    cluster = Leases()
+    monkeypatch.setattr("archshift.cluster.lease.RENEW_SECONDS", 0.01)
+    with sole_mover(cluster, STACK, "archshift rebalance"):
+        pass
+    assert [thread.name for thread in threading.enumerate() if thread.name == "lease"] == []
+    asked = len(cluster.gets)
+    time.sleep(0.05)
+    assert len(cluster.gets) == asked

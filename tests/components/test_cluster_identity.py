@@ -6,13 +6,13 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from archshift.cluster.lease import LEASES, NAMESPACE, lease_name
+from archshift.cluster.lease import LEASES, NAMESPACE, Lease, lease_name
 from archshift.common.errors import ArchshiftError
 from components import cluster_identity, stack_state
 from components.cluster_identity import check_cluster, survey_stack
 from tests.build import load, shop
 from tests.components.recorder import READ_STACK_OUTPUTS, Recorder, record
-from tests.fakes import FakeCluster
+from tests.fakes import Clock, FakeCluster
 
 UID = "6a0c9f1e"
 
@@ -117,6 +117,25 @@ def test_an_update_plans_nothing_while_a_rebalance_moves_pods(
     if not preview:
         assert reached.lists
         assert reached.gets.index(path) <= 1, "before the survey"
+
+
+def test_an_update_stops_before_it_looks_while_somebody_moves_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = shop()
+    clock = Clock(monkeypatch)
+    other = Lease(reached, "stack", "archshift rebalance on ci")
+    other.take(print)
+    sleep = clock.sleep
+
+    def meanwhile(seconds: float) -> None:
+        sleep(seconds)
+        reached.objects[LEASES.collection(NAMESPACE)][0]["spec"]["renewTime"] = str(clock.now)
+
+    monkeypatch.setattr("time.sleep", meanwhile)
+    monkeypatch.setattr(cluster_identity, "connect", lambda _: reached)
+    monkeypatch.setattr("pulumi.runtime.is_dry_run", lambda: False)
+    with pytest.raises(ArchshiftError, match="archshift rebalance on ci moves pods of the same stack now"):
+        survey_stack_in_program(reached)
+    assert reached.lists == [], "nothing was planned"
 
 
 def survey_stack_in_program(reached: FakeCluster) -> None:

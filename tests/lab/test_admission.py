@@ -206,4 +206,5 @@ def test_from_patches_to_admission_and_back(cluster: Cluster, stack: Stack, name
     assert "archshift" not in cluster.lab.kubectl("get", "mutatingadmissionpolicies", "--output=name")
     went_well(stack.config({"placement": "admission", "arm_ratio": "0.7"}).up())
     expect_exact(cluster, stack, namespace, 0.7)
+    assert went_well(stack.up()).changes == {}
     went_well(stack.destroy())

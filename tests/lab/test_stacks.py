@@ -708,6 +708,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert done.exit_code != 0
         sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
         assert sentence in " ".join(done.output.split()), done.output
+        assert "Traceback" not in done.output
         assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
 
     groups = {

@@ -129,6 +129,17 @@ def test_a_pending_pod_comes_from_nowhere() -> None:
     assert [row.wanted for row in rows if row.movable] == [1, 0]
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_no_place_on_x86_brings_no_pod_to_graviton(ratio: float) -> None:
+    """Whoever creates a workload with a taken host port does not decide where it runs."""
+    found = inventory(app("api", 2), app("web", 2, "api"), nodes=nodes(2, 2))
+    pods = {at: number for at, number in found.pods.items() if at[0] != "shop/Deployment/web"}
+    rules = {"shop/Deployment/web": Rules(max_ratio=0.0)}
+    made = make_plan(arm_ratio=ratio, inventory=replace(found, pods=pods), rules=rules)
+    rows = {row.name: row for row in made.workloads}
+    assert (rows["web"].action, rows["web"].wanted) == ("move", 0)
+
+
 def test_workloads_with_one_host_port_need_a_node_for_each_pod() -> None:
     def proxy(name: str, *ports: str) -> Workload:
         one = app(name, 2)

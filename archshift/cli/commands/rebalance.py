@@ -22,6 +22,7 @@ from archshift.cluster.lease import Lease, sole_mover
 from archshift.common.architectures import display, opposite
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
+from archshift.images.verdict import UNKNOWN
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.rebalancing import rebalancing
 from archshift.settings.stack import Settings
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
             check_no_update(options, settings.stack)
             result = _rebalance(options, settings, cluster, _survey(settings, cluster))
         else:
+            # Before the Lease too: an update that is under way needs it.
+            check_no_update(options, settings.stack)
             with sole_mover(cluster, settings.stack_label, "archshift rebalance", say=_say) as lease:
                 # An update looks for the Lease after it has locked the stack, so one of both sees the other.
                 check_no_update(options, settings.stack)
@@ -87,12 +90,17 @@ def _survey(settings: Settings, cluster: Cluster) -> Survey:
 
 def _set_back(settings: Settings, cluster: Cluster, found: Survey) -> bool:
     """Set back what a killed command left, and say so; return whether there was anything."""
-    planned = {row.key: row.entry for row in found.plan.workloads}
+    # While an image is unknown, the plan keeps what is there, and that is what the killed command left.
+    planned = {row.key: row.entry for row in found.plan.workloads if not _is_unknown(row)}
     done = set_back_entries(cluster, settings.stack_label, planned)
     for key, problem in sorted(done.items()):
         why = f"could not be set back: {problem}" if problem else "was set back"
         _say(f"{key}: its entry of a rebalance that was killed {why}")
     return bool(done)
+
+
+def _is_unknown(row: PlannedWorkload) -> bool:
+    return row.verdict is not None and row.verdict.verdict == UNKNOWN
 
 
 def _say(text: str) -> None:
@@ -174,6 +182,7 @@ def as_json(result: Result) -> dict[str, Any]:
                 "replicas": row.replicas,
                 "wanted": row.wanted,
                 "graviton": row.graviton,
+                "near": row.near,
                 "before": result.before.get(row.key, row.graviton),
                 "surplus": surplus.pods if surplus else row.moves,
                 "moves": surplus.moves if surplus else 0,
