@@ -37,7 +37,7 @@ from archshift.cluster.troubles import words_of
 from archshift.common.architectures import AMD64, ARM64, display, opposite
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.common.polling import Polling, retry_until
-from archshift.common.text import first_few
+from archshift.common.text import counted, first_few
 from archshift.common.times import zoned_time
 from archshift.nodes.groups import Node
 from archshift.plan.deletion_costs import Proportion, next_ordinals
@@ -331,7 +331,8 @@ class Move:
         wanted = self._wanted()
         if wanted is None:
             return self._ends(
-                "inexact", f"it now has {self._replicas} replicas, but the plan was for {self.row.replicas}"
+                "inexact",
+                f"it now has {counted(self._replicas, 'replica')}, but the plan was for {self.row.replicas}",
             )
         surplus = surplus_of(self.pods, nodes, self._replicas, wanted)
         self.left = max(0, surplus.number)
@@ -711,7 +712,9 @@ class Move:
         elif self._record:
             self._ends("note", f"another client rolls it out, and that makes no progress{because}")
         else:
-            self._ends("note", f"it now has {len(self.pods)} pods, but the plan was for {self._replicas}")
+            self._ends(
+                "note", f"it now has {counted(len(self.pods), 'pod')}, but the plan was for {self._replicas}"
+            )
 
     def _ends(self, end: End, why: str = "") -> bool:
         self.end, self.why = end, why

@@ -156,9 +156,9 @@ def limited(rule: str, label: str, most: int, pods: int, side: Architecture, the
     """
     name = display(side)
     if rule == "host port":
-        nodes = f"it may use {there} {name} nodes"
+        nodes = f"it may use {counted(there, f'{name} node')}"
     elif label == HOSTNAME_LABEL:
-        rule, nodes = f"{rule} over nodes", f"it may use {there} {name} nodes"
+        rule, nodes = f"{rule} over nodes", f"it may use {counted(there, f'{name} node')}"
     elif label == ZONE_LABEL:
         rule, nodes = f"{rule} over zones", f"{name} nodes are in {there} of {domains} zones"
     else:

@@ -471,7 +471,7 @@ def _nodes(
         return CheckResult(
             check,
             "problem",
-            f"the architecture of {len(lost)} of {known + len(lost)} nodes is unknown: {named}",
+            f"the architecture of {len(lost)} of {counted(known + len(lost), 'node')} is unknown: {named}",
             _ALLOWLIST,
         )
     if not known:
@@ -481,4 +481,4 @@ def _nodes(
             "there is neither kube_node_labels nor kube_node_info",
             "let this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
         )
-    return CheckResult(check, "ok", f"the architecture of {known} nodes is known")
+    return CheckResult(check, "ok", f"the architecture of {counted(known, 'node')} is known")
