@@ -142,10 +142,7 @@ class MixedCluster(pulumi.ComponentResource):
         identity = args.cluster.aws
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
-        # In a destroy, a cluster that does not exist has no ARN.
-        self.kubeconfig = live.apply(
-            lambda cluster: json.dumps(cluster.kubeconfig(identity)) if cluster.arn else ""
-        )
+        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(identity)))
         self.register_outputs(
             engine_text.outputs(
                 {
@@ -210,15 +207,25 @@ class MixedCluster(pulumi.ComponentResource):
         described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
             lambda resource: pulumi.Output.all(
                 resource.arn, resource.endpoint, resource.certificate_authority
-            ).apply(_described)
+            ).apply(lambda values: _described(cluster.name, values))
         )
         return described
 
 
-def _described(values: Sequence[Any]) -> LiveCluster:
-    """Return the cluster by its ARN, endpoint and certificate authority; in a destroy, it may have none."""
+def _described(name: str, values: Sequence[Any]) -> LiveCluster:
+    """Return the cluster by its ARN, endpoint and certificate authority.
+
+    A destroy runs the program too, and makes nothing. So a cluster that does not exist has none of these.
+    """
     arn, endpoint, authority = values
-    return LiveCluster(arn or "", endpoint or "", (authority or {}).get("data", ""))
+    if not (arn and authority):
+        raise engine_text.run_error(
+            ArchshiftError(
+                f"archshift:cluster.name: the stack has made no cluster {name}, and a destroy makes none",
+                "set the name of the stack's cluster again",
+            )
+        )
+    return LiveCluster(arn, endpoint, authority["data"])
 
 
 def _addon_options(versions: Mapping[Addon, str], *, coredns: bool) -> dict[str, Any]:

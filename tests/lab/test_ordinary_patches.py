@@ -164,6 +164,12 @@ def test_a_denied_patch_stops_no_other(cluster: Cluster, steered: Stack, namespa
     names = [f"web-{number:02}" for number in range(12)]
     cluster.apply(deployment(name, 2, namespace) for name in names)
     cluster.apply(labelled(deployment("frozen", 2, namespace), change="frozen"))
+    # The Deployment's controller writes the Deployment before it makes the pods, and may not do that later.
+    wait_for(
+        lambda: any(
+            pod["metadata"]["name"].startswith("frozen-") for pod in cluster.all_of("pods", namespace)
+        )
+    )
     cluster.apply(freeze(namespace, dry_runs=False))
     # Its own attempts may still change the workload.
     wait_until_denied(cluster, "frozen", namespace)

@@ -766,7 +766,11 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         stopped = on_aws.stack.preview()
         stays(stopped)
         assert "set archshift:cluster.name to fresh again" in " ".join(stopped.output.split())
-        stays(on_aws.stack.destroy("--run-program"))
+        refused = on_aws.stack.destroy("--run-program")
+        assert refused.exit_code != 0
+        sentence = "archshift:cluster.name: the stack has made no cluster renamed, and a destroy makes none"
+        assert sentence in " ".join(refused.output.split()), refused.output
+        assert "Traceback" not in refused.output
         assert on_aws.account.read()["done"] == done
         on_aws.stack.config({"cluster": cluster})
 
