@@ -141,13 +141,13 @@ def main() -> None:
     elif settings.node_groups or not registered:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         registered.append(NodeGroups("node-groups", groups, on_cluster))
+    made = tuple(one for nodes in registered for one in nodes.made)
     if eks and cluster and eks.cluster.create:
-        for one in (one for nodes in registered for one in nodes.made):
+        for one in made:
             ClusterProtection(eks.cluster.name, [one], protection, group=one.pulumi_resource_name)
         ClusterProtection(eks.cluster.name, [cluster, provider, *registered], protection)
     # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
     # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
-    made = tuple(one for nodes in registered for one in nodes.made)
     to_come = made if placeholders or cluster_survey.plan.new_nodes else ()
     patches = WorkloadPatches(
         "workloads",

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import pulumi
 
@@ -13,7 +14,7 @@ from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult, incomplete_workloads
 from archshift.cluster.client import connect
-from archshift.cluster.lease import sole_mover
+from archshift.cluster.lease import sole_mover, still_sole
 from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
@@ -95,10 +96,6 @@ def await_moves(
                 cluster, stack_label, "pulumi up", required=False, patience=limits.no_progress, say=say
             ) as lease,
         ):
-
-            def holds() -> bool:
-                return lease is None or lease.holds
-
             left = leave_patches(
                 cluster,
                 leaving,
@@ -124,8 +121,7 @@ def await_moves(
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
-                allowance=Allowance(holds=holds),
-                holds=holds,
+                allowance=Allowance(holds=partial(still_sole, lease)),
                 say=say,
             )
         return StepResult(

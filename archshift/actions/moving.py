@@ -61,7 +61,6 @@ def move_pods(
     bring_up_nodes: BringUpNodes | None = None,
     allowance: Allowance | None = None,
     turns_back: bool = True,
-    holds: Callable[[], bool] = lambda: True,
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
     """Move the pods that are on the wrong side, after the entries were applied.
@@ -75,9 +74,8 @@ def move_pods(
         incomplete: The keys of workloads that were incomplete before the step.
         patience: How long to wait for another node if a side is full, in seconds.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
-        allowance: How many pods may be evicted; None for any number.
+        allowance: How many pods may be evicted, and whether nobody else moves pods; None for no limit.
         turns_back: Whether an entry can send a workload back to x86 whose first pod does not run on Graviton.
-        holds: Whether nobody else moves pods of the stack.
         say: Called with the progress.
 
     Raises:
@@ -90,7 +88,9 @@ def move_pods(
         except ArchshiftError as error:
             # Without its node, an evicted pod would only be gone.
             return StepResult(failures={"new nodes": f"no pod moves: {error}"})
-    watch = _Watch(_Policies(cluster, stack_label), Evidence(cluster, stack_label, rows), holds)
+    allowance = allowance or Allowance()
+    evidence = Evidence(cluster, stack_label, rows)
+    watch = _Watch(_Policies(cluster, stack_label), evidence, allowance.holds)
     rules = MoveRules(
         no_progress=limits.no_progress,
         patience=patience,
@@ -200,7 +200,7 @@ class _Policies:
             entries: The entries.
             instead_of: The keys of the entries to what they are now; another text stays. None for any.
             note: What to note about entries that hold only while pods move.
-            forget: The keys of which the note is over; None for all.
+            forget: The keys to remove from the note; None for all.
         """
         # Another workload of the namespace may fail at the same time.
         with self.lock:

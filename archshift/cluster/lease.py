@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -93,25 +93,23 @@ class Lease:
             now = time.monotonic()
             live = self._read()
             if live is None:
-                if self.cluster.create(LEASES.collection(NAMESPACE), self._body(""), _FIELD_MANAGER):
+                if self.cluster.create(LEASES.collection(NAMESPACE), self._body(), _FIELD_MANAGER):
                     self._renewed = now
                     return
                 continue
-            spec = live.get("spec") or {}
+            who = printable(_holder_in(live), _LONGEST_NAME)
             # Every write counts: any client that keeps the Lease is alive.
-            sign = f"{live['metadata'].get('resourceVersion')} {spec.get('renewTime')}"
-            if not spec.get("holderIdentity") or (sign == first and now - since >= SECONDS):
-                if self._write(self._body(live["metadata"].get("resourceVersion") or "")):
+            sign = f"{live['metadata'].get('resourceVersion')} {(live.get('spec') or {}).get('renewTime')}"
+            if not who or (sign == first and now - since >= SECONDS):
+                if self._write(self._body(), live):
                     self._renewed = now
                     return
             elif not first:
                 first, since = sign, now
-                who = printable(str(spec["holderIdentity"]), _LONGEST_NAME)
                 say(f"waiting for {who}, at most {SECONDS:.0f} s: it holds the Lease, or it was killed")
             elif sign != first and now < end:
                 first, since = sign, now
             elif sign != first:
-                who = printable(str(spec["holderIdentity"]), _LONGEST_NAME)
                 raise ArchshiftError(
                     f"{who} moves pods of the same stack now, as the Lease "
                     f"{NAMESPACE}/{lease_name(self.stack_label)} says",
@@ -124,9 +122,9 @@ class Lease:
         now = time.monotonic()
         try:
             live = self._read()
-            if live is None or (live.get("spec") or {}).get("holderIdentity") != self.holder:
+            if live is None or _holder_in(live) != self.holder:
                 self._ended.set()
-            elif self._write(self._body(live["metadata"].get("resourceVersion") or "")):
+            elif self._write(self._body(), live):
                 self._renewed = now
         except UnavailableError:
             # The next time; without any, it is lost by the clock.
@@ -140,10 +138,9 @@ class Lease:
         with contextlib.suppress(ArchshiftError):
             for _ in range(_RELEASES):
                 live = self._read()
-                if live is None or (live.get("spec") or {}).get("holderIdentity") != self.holder:
+                if live is None or _holder_in(live) != self.holder:
                     return
-                version = live["metadata"].get("resourceVersion") or ""
-                if self._write({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None}}):
+                if self._write({"metadata": {}, "spec": {"holderIdentity": None}}, live):
                     return
 
     def stop(self) -> None:
@@ -163,10 +160,10 @@ class Lease:
                 raise
             return None
 
-    def _write(self, body: dict[str, Any]) -> bool:
-        """Change it; return False if another client was faster."""
-        if not body["metadata"].get("resourceVersion"):
-            body["metadata"].pop("resourceVersion", None)
+    def _write(self, body: dict[str, Any], live: Mapping[str, Any]) -> bool:
+        """Change it as it was read; return False if another client was faster."""
+        if version := live["metadata"].get("resourceVersion"):
+            body["metadata"]["resourceVersion"] = version
         try:
             self.cluster.patch(self._path, body, MERGE, _FIELD_MANAGER)
         except RefusedError as error:
@@ -175,13 +172,12 @@ class Lease:
             return False
         return True
 
-    def _body(self, version: str) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-        metadata = {"name": lease_name(self.stack_label), "namespace": NAMESPACE}
         return {
             "apiVersion": LEASES.api_version,
             "kind": "Lease",
-            "metadata": {**metadata, "resourceVersion": version} if version else metadata,
+            "metadata": {"name": lease_name(self.stack_label), "namespace": NAMESPACE},
             "spec": {
                 "holderIdentity": self.holder,
                 "leaseDurationSeconds": int(SECONDS),
@@ -189,6 +185,16 @@ class Lease:
                 "renewTime": now,
             },
         }
+
+
+def _holder_in(live: Mapping[str, Any]) -> str:
+    """Return who holds a Lease; empty for nobody."""
+    return str((live.get("spec") or {}).get("holderIdentity") or "")
+
+
+def still_sole(lease: Lease | None) -> bool:
+    """Return whether nobody else can move pods now. Without the right to have a Lease, nobody can tell."""
+    return lease is None or lease.holds
 
 
 @contextlib.contextmanager
@@ -206,7 +212,7 @@ def sole_mover(
     Args:
         cluster: The connection.
         stack_label: The stack.
-        command: Who others see as the holder: ``an archshift rebalance``.
+        command: Who others see as the holder: ``archshift rebalance``.
         required: Whether to stop without the right to have a Lease.
         patience: As ``Lease.take``.
         say: Called if it waits for another holder.
@@ -256,7 +262,7 @@ def wait_until_free(
     """
     path = f"{LEASES.collection(NAMESPACE)}/{lease_name(stack_label)}"
     try:
-        held = (cluster.get(path).get("spec") or {}).get("holderIdentity")
+        held = _holder_in(cluster.get(path))
     except RefusedError as error:
         if error.status not in (_MISSING, _FORBIDDEN):
             raise

@@ -103,7 +103,10 @@ def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
 
 
 def _compares(value: str, operator: str, bound: str) -> bool:
-    """Return whether a number is above (``Gt``) or below (``Lt``) a bound; False if one is no number."""
+    """Return whether a number is above (``Gt``) or below (``Lt``) a bound.
+
+    Text that is not a whole number is neither above nor below.
+    """
     try:
         number, limit = int(value), int(bound)
     except ValueError:

@@ -1379,7 +1379,7 @@ def test_whoever_lost_the_lease_writes_no_entry_and_evicts_nothing(clock: Clock)
     """The next holder may have replaced the entry."""
     fleet = Fleet(clock)
     row = fleet.add("cart", 10, 4, scaling=SCALING)
-    done = move(fleet, row, holds=lambda: False, allowance=Allowance(holds=lambda: False))
+    done = move(fleet, row, allowance=Allowance(holds=lambda: False))
     assert (fleet.evicted, fleet.entry("Deployment", "cart")) == ([], row.entry)
     assert done.inexact[row.key] == "another command may move pods of the stack now"
 
@@ -1387,9 +1387,7 @@ def test_whoever_lost_the_lease_writes_no_entry_and_evicts_nothing(clock: Clock)
 def test_whoever_loses_the_lease_while_pods_move_sets_nothing_back(clock: Clock) -> None:
     fleet = Fleet(clock)
     row = fleet.add("cart", 10, 4, scaling=SCALING)
-    done = move(
-        fleet, row, holds=lambda: not fleet.evicted, allowance=Allowance(holds=lambda: not fleet.evicted)
-    )
+    done = move(fleet, row, allowance=Allowance(holds=lambda: not fleet.evicted))
     assert fleet.entry("Deployment", "cart") == "4 of 10 on arm64"
     assert "another command may move pods now" in done.notes[row.key]
     assert set_back_entries(fleet, STACK, {row.key: row.entry}) == {row.key: ""}

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from archshift.actions.deletion_costs import Written, pending_changes, write_costs
@@ -18,7 +19,7 @@ from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table, print_troubles
 from archshift.cli.updates import check_no_update
 from archshift.cluster.client import Cluster, connect
-from archshift.cluster.lease import Lease, sole_mover
+from archshift.cluster.lease import Lease, sole_mover, still_sole
 from archshift.common.architectures import display, opposite
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
@@ -55,13 +56,12 @@ class Result:
 def run(options: argparse.Namespace) -> int:
     """Move the surplus, or say what would move; returns the exit code."""
     settings = read_settings(options)
+    # Before the Lease too: an update that is under way needs it.
+    check_no_update(options, settings.stack)
     with connect(settings.kube_context) as cluster, signals_as_interrupts(once=True):
         if options.dry_run:
-            check_no_update(options, settings.stack)
             result = _rebalance(options, settings, cluster, _survey(settings, cluster))
         else:
-            # Before the Lease too: an update that is under way needs it.
-            check_no_update(options, settings.stack)
             with sole_mover(cluster, settings.stack_label, "archshift rebalance", say=_say) as lease:
                 # An update looks for the Lease after it has locked the stack, so one of both sees the other.
                 check_no_update(options, settings.stack)
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
                 if settings.placement == "admission" and _set_back(settings, cluster, found):
                     found = _survey(settings, cluster)
                 result = _rebalance(options, settings, cluster, found, lease)
-                if lease and not lease.holds:
+                if not still_sole(lease):
                     raise ArchshiftError(
                         "the rebalance stopped, because another command may hold its Lease now",
                         "run archshift rebalance again",
@@ -134,10 +134,7 @@ def _rebalance(
     def bring_up(cluster: Cluster, moving: Sequence[PlannedWorkload]) -> None:
         bring_up_nodes(cluster, needed_after(cluster, moving, found.inventory), settings.stack)
 
-    def holds() -> bool:
-        return lease is None or lease.holds
-
-    allowance = Allowance(options.max_pods, holds)
+    allowance = Allowance(options.max_pods, partial(still_sole, lease))
     ended = StepResult()
     if due:
         ended = move_pods(
@@ -150,7 +147,6 @@ def _rebalance(
             bring_up_nodes=bring_up if on_demand else None,
             allowance=allowance,
             turns_back=settings.placement == "admission",
-            holds=holds,
             say=_say,
         )
         keys = {row.key for row in due}
